@@ -10,10 +10,10 @@ target=${1:-$host}
 output=${CARGO_TARGET_DIR:-target}
 profile=${DEB_PROFILE:-release}
 system=$(. /etc/os-release 2>/dev/null && v=${VERSION_ID:-} && echo "$ID ${v%%.*}" || echo unknown)
-say() { echo "deb: $*"; }
+log() { echo "deb: $*"; }
 fail() { echo "deb: $*" >&2; exit 1; }
 
-# Whether Depends asks for this package, in as new a version at least: is_declared NAME "(>= VERSION)"
+# is_declared NAME "(>= VERSION)": whether Depends requires this package in at least this version.
 is_declared() {
   local asked wanted
   asked=$(awk -v name="$1" '$1 == name' <<<"$declared")
@@ -48,24 +48,25 @@ mkdir -p "$root/usr/bin" "$root/usr/lib/handloom/models" "$root/usr/share/doc/ha
 cp "models/fetched/$arch/libtensorflowlite_c.so" "$root/usr/lib/handloom/"
 cp models/fetched/*.tflite "$root/usr/lib/handloom/models/"
 [ -f models/fetched/hand_int8_cpu.tflite ] || fail "no int8 models in models/fetched: make models-int8"
-# -L: the templates' sandbox folders are links to the one that all share.
+# -L: the templates' sandbox folders are links to one shared folder.
 cp -rL systemd/*.service systemd/*.timer systemd/*.service.d "$root/usr/lib/systemd/system/"
 cp systemd/handloom.sysusers "$root/usr/lib/sysusers.d/handloom.conf"
 cp systemd/handloom.tmpfiles "$root/usr/lib/tmpfiles.d/handloom.conf"
 cp systemd/handloom.udev "$root/usr/lib/udev/rules.d/60-handloom.rules"
 
 sed -f cross/package/config.sed systemd/handloom.toml >"$root/etc/handloom/handloom.toml"
-# As it came, whatever becomes of the one in /etc.
+# An unchanged copy: the user may edit the one in /etc.
 cp "$root/etc/handloom/handloom.toml" "$root/usr/share/doc/handloom/examples/"
 cp systemd/cluster/*.{sbatch,yaml,sh} "$root/usr/share/doc/handloom/examples/cluster/"
 
-# Written by the program that is packed, so they cannot be another version's; where it cannot run, by this machine's build.
+# The packed program writes man pages and completions, so that versions match. Where it cannot run, this machine's
+# build does.
 writer=("$built") libraries=models/fetched/$arch
 if [ "$arch" != "$(uname -m)" ]; then
   if qemu=$(command -v "qemu-$arch-static" || command -v "qemu-$arch") && [ -d "$sysroot" ]; then
     writer=("$qemu" -L "$sysroot" "$built")
   elif [ "$output/$profile/handloom" -nt Cargo.lock ]; then
-    say "no qemu-$arch or no $sysroot here: man pages and completions from $output/$profile/handloom"
+    log "no qemu-$arch or no $sysroot here: man pages and completions from $output/$profile/handloom"
     writer=("$output/$profile/handloom") libraries=models/fetched/$(uname -m)
   else
     fail "nothing writes the man pages: install qemu-user-static (with $sysroot by cross/sysroot.sh), or run make build first"
@@ -77,7 +78,7 @@ gzip -9n "$root"/usr/share/man/man1/*.1
 cross/licences.py "$target" | gzip -9n >"$root/usr/share/doc/handloom/third-party-licences.txt.gz"
 gzip -9nc cross/package/tflite-licences.txt >"$root/usr/share/doc/handloom/tflite-licences.txt.gz"
 gzip -9nc CHANGELOG.md >"$root/usr/share/doc/handloom/changelog.gz"
-# The guides, naming the files that are beside them.
+# Links in the guides name the files in the package.
 guide() { sed -f cross/package/guides.sed "$1" | gzip -9n >"$root/usr/share/doc/handloom/$2.md.gz"; }
 guide README.md README
 guide src/dataset/README.md data
@@ -104,7 +105,7 @@ END
 chmod -R u=rwX,go=rX "$root"
 find "$root" -type f ! -path "$root/usr/bin/*" -exec chmod 644 {} +
 declared=$(grep -v '^#' cross/package/depends)
-# Packs it with these dependencies, one a line.
+# Packs the .deb with these dependencies, one on each line.
 pack() {
   cat >"$root/DEBIAN/control" <<END
 Package: handloom
@@ -129,7 +130,7 @@ END
 mkdir "$root/DEBIAN"
 install -m 755 cross/package/{postinst,prerm,postrm} "$root/DEBIAN/"
 echo /etc/handloom/handloom.toml >"$root/DEBIAN/conffiles"
-# Sums for `dpkg --verify`; dpkg keeps those of conffiles itself.
+# Sums for `dpkg --verify`; dpkg itself stores those of conffiles.
 (cd "$root" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum >DEBIAN/md5sums)
 folder=target/deb
 level=6
@@ -138,7 +139,8 @@ package=$folder/handloom_${version}_$debian.deb
 mkdir -p "$folder"
 pack "$declared"
 
-# LiteRT apart, where it is fetched (`make setup-litert`, or models/fetch.py --litert --arch ARCH): large, for Vulkan GPUs.
+# A separate package for LiteRT, which is large and for Vulkan GPUs, where it is fetched (`make setup-litert`, or
+# models/fetch.py --litert --arch ARCH).
 if [ -f "models/fetched/$arch/libLiteRt.so" ]; then
   lite=$stage/litert
   mkdir -p "$lite/DEBIAN" "$lite/usr/lib/handloom" "$lite/usr/share/doc/handloom-litert"
@@ -158,14 +160,14 @@ Depends: handloom, libc6 (>= 2.34), libvulkan1
 Recommends: mesa-vulkan-drivers
 Description: LiteRT for Handloom: its models on a Vulkan GPU
  The runtime and its GPU accelerator, which the program loads when a backend of
- LiteRT's is asked for.
+ LiteRT's is requested.
 END
   chmod -R u=rwX,go=rX "$lite"
   dpkg-deb --root-owner-group -Zxz --build "$lite" "$folder/handloom-litert_${version}_$debian.deb" >/dev/null
-  say "$folder/handloom-litert_${version}_$debian.deb"
+  log "$folder/handloom-litert_${version}_$debian.deb"
 fi
 
-# What must hold of it.
+# Checks of the package.
 binary=$root/usr/bin/handloom
 bytes=$(stat -c %s "$binary")
 [ "$profile" != release ] || [ "$bytes" -le 20000000 ] || fail "the stripped binary has $bytes bytes, more than 20 MB"
@@ -175,7 +177,8 @@ library=$root/usr/lib/handloom/libtensorflowlite_c.so
 glibc=$(readelf -V --wide "$binary" "$library" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1 | tr -d 'GLIBC_')
 is_old_enough=$([ "$(printf '%s\n2.34\n' "$glibc" | sort -V | tail -1)" = 2.34 ] && echo yes || echo no)
 foreign=()
-# Against this machine's packages, or those of the sysroot, whose files have its folder before their names here.
+# dpkg-shlibdeps uses this machine's packages, or those of the sysroot, whose file names get the sysroot's folder as a
+# prefix.
 native=$(dpkg --print-architecture 2>/dev/null || true)
 places=()
 if [ "$debian" != "$native" ] && [ -f "$sysroot/var/lib/dpkg/status" ]; then
@@ -186,7 +189,7 @@ fi
 if [ "$debian" = "$native" ] || [ ${#places[@]} -gt 0 ] && command -v dpkg-shlibdeps >/dev/null; then
   mkdir -p "$stage/debian"
   : >"$stage/debian/control"
-  # The variable is for the dpkg-query that it calls.
+  # dpkg-shlibdeps calls dpkg-query, which reads this variable.
   [ ${#places[@]} = 0 ] || export DPKG_ADMINDIR=$PWD/$stage/dpkg
   needed=$(cd "$stage" && DEB_HOST_ARCH=$debian dpkg-shlibdeps -O --ignore-missing-info "${places[@]}" -lroot/usr/lib/handloom root/usr/bin/handloom "${library#"$stage/"}" 2>shlibdeps.log |
     sed 's/^shlibs:Depends=//; s/, /\n/g')
@@ -197,25 +200,26 @@ if [ "$debian" = "$native" ] || [ ${#places[@]} -gt 0 ] && command -v dpkg-shlib
   done <<<"$needed"
 fi
 for_whom="glibc $glibc or newer"
-# Packages for others are built on Debian 12 or against its libraries; what a newer system links runs there and later.
+# Packages for other machines are built on Debian 12 or with its libraries; a newer system's build needs that system
+# or newer.
 if [ "$is_old_enough" = no ] || [ ${#foreign[@]} -gt 0 ]; then
   if [ "$system" = "debian 12" ] || [ "$target" != "$host" ]; then
     [ "$is_old_enough" = yes ] || fail "needs glibc $glibc, more than 2.34: $(readelf -W --dyn-syms "$binary" "$library" | grep -o "[^ ]*@GLIBC_$glibc" | tr '\n' ' ')"
-    fail "dpkg-shlibdeps wants $(printf "'%s' " "${foreign[@]}")which cross/package/depends has not"
+    fail "dpkg-shlibdeps wants $(printf "'%s' " "${foreign[@]}")which cross/package/depends lacks"
   fi
-  [ -n "${needed:-}" ] || fail "needs glibc $glibc, and no dpkg-shlibdeps says what else here: apt-get install dpkg-dev, or build on Debian 12"
-  say "this is $system, not Debian 12: depends are what dpkg-shlibdeps finds here"
-  # Of those declared the ones that are no libraries stay.
+  [ -n "${needed:-}" ] || fail "needs glibc $glibc, and dpkg-shlibdeps is not here to find the dependencies: apt-get install dpkg-dev, or build on Debian 12"
+  log "this is $system, not Debian 12: depends are what dpkg-shlibdeps finds here"
+  # Keeps the declared packages that are not libraries.
   pack "$(printf '%s\n' "$declared" | grep -v '^lib'; printf '%s\n' "$needed")"
   for_whom="for $system and newer alone, glibc $glibc"
 fi
 if command -v lintian >/dev/null; then
-  # The exceptions are worded for Debian 12's; another version may know more.
+  # The overrides are for Debian 12's lintian; another version may report more.
   if [ "$system" = "debian 12" ]; then
     lintian --fail-on error,warning "$package" || fail "lintian finds faults"
   else
-    lintian "$package" || say "lintian of $system has said this; only Debian 12's decides"
+    lintian "$package" || log "lintian of $system reports this; only that of Debian 12 decides"
   fi
 fi
-[ -n "${needed:-}" ] || say "not held against dpkg-shlibdeps: it, or $sysroot (cross/sysroot.sh), is not here"
-say "$package: $(stat -c %s "$package") bytes, binary $bytes bytes, $for_whom"
+[ -n "${needed:-}" ] || log "dependencies not checked: no dpkg-shlibdeps, or no $sysroot (cross/sysroot.sh)"
+log "$package: $(stat -c %s "$package") bytes, binary $bytes bytes, $for_whom"

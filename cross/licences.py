@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Prints the licences of everything that is linked into the binary: each crate with its own licence texts, equal texts once.
+"""Prints the licences of all crates linked into the binary, with their licence texts; equal texts appear once.
 
 usage: cross/licences.py TARGET
 
-Reads what cargo has fetched already; needs Python 3.8 and no network.
+Reads the crates that cargo has fetched. Needs Python 3.8 and no network.
 """
 import json
 import pathlib
@@ -14,7 +14,7 @@ NAMES = ("LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE")
 
 
 def linked(metadata):
-    """The packages behind the program's normal dependencies; what only builds or tests it is not shipped."""
+    """The program's normal dependencies, direct and transitive. Build and dev dependencies are not shipped."""
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
     root = metadata["resolve"]["root"]
     found, waiting = set(), [root]

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Makes a folder with Debian 12's libraries and headers of another architecture, to link against.
+# Makes a folder with Debian 12's libraries and headers for another architecture, to link against.
 # usage: cross/sysroot.sh ARCH DIR [PACKAGE...]
 #
-# Needs apt and dpkg-deb, no root, no container engine, no emulation: a private apt finds and fetches the packages with
-# what they depend on, dpkg-deb unpacks them, their scripts do not run. DEBIAN_MIRROR names another mirror.
+# Needs apt and dpkg-deb, but no root, container engine or emulation: a separate apt state fetches the packages and
+# their dependencies, dpkg-deb unpacks them, and their scripts do not run. DEBIAN_MIRROR names another mirror.
 set -euo pipefail
 arch=$1
 root=$2
 shift 2
 packages=("$@")
-# What the program links: glibc, GStreamer, OpenSSL; what its TFLite library does: the C++ library.
+# The program links glibc, GStreamer and OpenSSL; its TFLite library links the C++ library.
 [ ${#packages[@]} -gt 0 ] || packages=(libc6-dev libgcc-12-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libssl-dev libstdc++6)
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
-# What a snapshot says is old on purpose.
+# The release file of a snapshot has expired.
 case $mirror in *snapshot*) fresh=false ;; *) fresh=true ;; esac
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 for program in apt-get dpkg-deb; do
@@ -48,7 +48,7 @@ get() {
 echo "sysroot: fetching ${packages[*]} for $arch from $mirror"
 get update >"$apt/log" 2>&1 || { cat "$apt/log" >&2; exit 1; }
 get -y --download-only install "${packages[@]}" >"$apt/log" 2>&1 || { cat "$apt/log" >&2; exit 1; }
-# What dpkg-shlibdeps asks: which package has a library, and which version of it has a symbol (deb.sh).
+# For dpkg-shlibdeps in deb.sh: the package of each library, and the version that has a symbol.
 info=$root/var/lib/dpkg/info
 mkdir -p "$info" "$apt/control"
 : >"$root/var/lib/dpkg/status"
@@ -65,7 +65,7 @@ for package in "$apt"/cache/archives/*.deb; do
   { grep -v '^Status:' "$apt/control/control"; printf 'Status: install ok installed\n\n'; } >>"$root/var/lib/dpkg/status"
 done
 printf '1\n' >"$info/format"
-# Absolute links would lead into this machine's own libraries.
+# Absolute links would point to this machine's own libraries.
 find "$root" -type l -lname '/*' | while read -r link; do
   target=$root$(readlink "$link")
   [ ! -e "$target" ] || ln -sfn "$(realpath --relative-to="$(dirname "$link")" "$target")" "$link"

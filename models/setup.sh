@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Makes this machine ready to build and test Handloom: Debian packages, the TFLite C library and the two models.
-# Safe to repeat, asks nothing; once done it needs no network.
-# usage: models/setup.sh [package]     with "package" also what makes and judges the .deb
+# Prepares this machine to build and test Handloom: installs Debian packages, the TFLite C library and the two models.
+# Safe to repeat, without prompts; a repeat needs no network.
+# usage: models/setup.sh [package]     with "package" also installs the tools that make and check the .deb
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What each is for: building; GStreamer's headers; decoding (libav, good: MP4, bad: parsers); drawing test clips
-# (ugly: x264); looking into clips by hand (tools, named in README); fetching pinned wheels; judging units; TLS to the broker; a
-# broker and its clients for the tests.
+# The lines are for: building; GStreamer's headers; decoding (libav, good: MP4, bad: parsers); encoding test clips
+# (ugly: x264) and inspecting clips by hand (tools, named in README); fetching pinned wheels; checking units; TLS to
+# the broker; a broker and its clients for the tests.
 packages=(
   gcc libc6-dev pkg-config libclang-dev
   libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
@@ -19,7 +19,7 @@ packages=(
   mosquitto mosquitto-clients
 )
 
-# Stripping and reading the program; what it depends on; judging the .deb.
+# For stripping and reading the program; finding its dependencies; checking the .deb.
 [ "${1:-}" != package ] || packages+=(binutils dpkg-dev lintian)
 
 if ! command -v cargo >/dev/null; then
@@ -27,7 +27,7 @@ if ! command -v cargo >/dev/null; then
   exit 1
 fi
 
-# pip comes with some Pythons; Debian has it as a package of its own.
+# Some Pythons include pip; Debian has it as a separate package.
 python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
 
 if ! command -v dpkg-query >/dev/null; then
@@ -35,14 +35,13 @@ if ! command -v dpkg-query >/dev/null; then
 else
   missing=()
   for package in "${packages[@]}"; do
-    # A status of "install ok installed" and nothing less.
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
   done
   if [ ${#missing[@]} -gt 0 ]; then
     echo "setup: installing ${missing[*]}"
     sudo=()
     if [ "$(id -u)" != 0 ]; then
-      # -n: nothing is asked.
+      # -n: sudo does not prompt.
       sudo -n true 2>/dev/null || {
         echo "setup: not root, and sudo is not here or wants a password; run \`sudo -v\` before this, or as root: apt-get install ${missing[*]}" >&2
         exit 1
@@ -51,7 +50,7 @@ else
     fi
     export DEBIAN_FRONTEND=noninteractive
     "${sudo[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null
-    # RUNLEVEL=1: the tests start brokers of their own, none is to run as a service because of us.
+    # RUNLEVEL=1: the installation starts no broker as a service; the tests start their own.
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}" </dev/null
   fi
 fi

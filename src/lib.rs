@@ -28,8 +28,8 @@
 //!
 //! # Modules
 //!
-//! Imports go one way: `cli → daemon → job, recording, export, report, fleet, merge → wrapping modules → pure modules`. `tests/architecture` checks
-//! it and fails on import cycles.
+//! Imports go one way: `cli → daemon → job, recording, export, report, fleet, merge → wrapping modules → pure modules`.
+//! `tests/architecture` checks it and fails on import cycles.
 //!
 //! | module | purpose |
 //! |---|---|
@@ -38,16 +38,16 @@
 //! | [`cli`] | one file a subcommand: its arguments and its `run`; the progress bar and JSON lines |
 //! | [`config`] | the daemon's settings: file, environment, flags; their constraints and errors. A leaf: it imports pure modules |
 //! | **pure** | *no file, socket, clock, environment, thread* |
-//! | [`frame`], [`geometry`], [`digest`] | an RGB picture and a source of them; points, sizes, rectangles; SHA-256 |
+//! | [`frame`], [`geometry`], [`digest`] | an RGB image and a source of them; points, sizes, rectangles; SHA-256 |
 //! | [`color`] | decoded YUV planes to the RGB that OpenCV gives the notebook; rotation |
 //! | [`hand`] | MediaPipe's hand landmarker: palm decoding, non-maximum suppression, region of interest, warp, landmarks, tracking |
 //! | [`sequence`] | options, frame sampling, slots, gaps, normalization, sign segmentation, resampling, the recording plan of takes |
 //! | [`dataset`] | WLASL metadata, official subsets and splits, the plan, the rules for accepting clips (too short, empty, over the limit) |
-//! | [`shard`] | which batches a machine processes of a job that is divided among several; `shard.json` |
+//! | [`shard`] | which batches of a divided job a machine processes; `shard.json` |
 //! | [`selection`] | the rules by which a backend is chosen: preference, agreement with the CPU, choice among measured ones |
 //! | [`limits`] | how many workers temperature, memory and disk allow; back-off |
 //! | [`messages`] | MQTT topics, payloads, commands, Home Assistant discovery |
-//! | [`untrusted`] | text that outsiders write, without what a terminal would obey |
+//! | [`untrusted`] | text that outsiders write, with terminal control characters escaped |
 //! | [`draw`] | drawn hands for demo and tests, skeletons, the contact sheet |
 //! | **wrapping** | *each wraps one library or device* |
 //! | [`inference`] | TFLite on CPU, LiteRT, delegates; probes and benchmarks accelerators, chooses by those rules, shares the device |
@@ -64,7 +64,7 @@
 //! | [`export`] | the data of an output folder for other tools: pose, parquet, asl-signs, webdataset, npy |
 //! | [`merge`] | the shards of one job, verified and joined into the output folder that one process would have written |
 //! | [`report`] | the page about an output folder: what to trust, what to drop; the contact sheet |
-//! | [`fleet`] | what a broker's listener knows of all devices; the table and the terminal screen of `watch` |
+//! | [`fleet`] | the state of all devices, from the broker's messages; the table and the terminal screen of `watch` |
 //!
 //! # What always holds
 //!
@@ -100,8 +100,8 @@
 //! | sequence | `[L, 126]` f32: L sampled frames (32 by default), two hands × 21 landmarks × x, y, z |
 //! | slot | the place of a hand in the 126 numbers: 0 for the first detected hand, 1 for the second; by sides 0 left, 1 right |
 //! | frame range | the frames of a clip that are its sign, by the metadata |
-//! | looked at | of a frame: the detector processed it |
-//! | gap | frames that were looked at without a hand, between two with it; a short one can be filled |
+//! | processed frame | a frame in which the detector has looked for hands; the frame stride leaves out others |
+//! | gap | a run of processed frames without a hand, between two with it; a short one can be filled |
 //! | mask | which slots of a sequence hold a hand, seen or filled |
 //! | landmark | one of 21 points of a hand; x and y in fractions of the image, z relative to the wrist |
 //! | palm, ROI, anchor | MediaPipe's first stage: palm boxes from anchors; the rotated square cut out for the hand model |
@@ -114,6 +114,7 @@
 //! | kept frames | what was found in every frame of each clip, in `frames/*.npz`; resequencing makes other sequences from them |
 //! | part | the file with the kept frames of one clip, until its batch is sealed |
 //! | ledger | `ledger.sqlite`: what a restart needs; one transaction a finished clip |
+//! | resume | to continue an interrupted job: [`storage::ledger`] knows what is recorded, [`job`]'s `recovery` finds what was lost |
 //! | outbox | the ledger's table of messages that the broker has not acknowledged |
 //! | manifest | `manifest.jsonl`: one line an instance, with its state and numbers |
 //! | label map | `label_map.json`: the number of each class |

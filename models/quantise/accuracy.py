@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Compares pairs of models with the f32 pair over clips and pictures, beside what one grey level of noise changes.
+"""Compares pairs of models with the f32 pair on clips and images, and prints the effect of one grey level of noise.
 
 usage: models/quantise/run.sh models/quantise/accuracy.py FOLDER... [--without LIST] [--pair NAME=PALM,HAND]... [--every N]
 
-LIST is a file of ids, as calibration_clips.txt: clips and pictures with one of them in their name are left out.
+LIST is a file of ids such as calibration_clips.txt: clips and images with one of them in their name are left out.
 PALM and HAND are files, in models/fetched unless they have a folder; `:fp16` after a file forces half-precision
-arithmetic. Without --pair it compares the pairs that are shipped. The models run in TensorFlow Lite 2.17.1 on one thread.
+arithmetic. The default is the shipped pairs. The models run in TensorFlow Lite 2.17.1 on one thread.
 Needs Python 3.11 with the packages of requirements-measure.txt, ../shared/reference and `make setup`.
 """
 import argparse
@@ -24,8 +24,8 @@ PAIRS = ["fp16 both=%s:fp16,%s:fp16" % (PALM, HAND), "hand_int8_cpu, palm f32=%s
          "hand_int8_cpu, palm fp16=%s:fp16,hand_int8_cpu.tflite" % PALM, "hand_int8_npu, palm f32=%s,hand_int8_npu.tflite" % PALM]
 
 
-def pictures(folders, every, is_wanted):
-    """The pictures of the folders, and every N-th frame of their clips."""
+def load_images(folders, every, is_wanted):
+    """The images of the folders, and every N-th frame of their clips."""
     for folder in folders:
         for path in sorted(folder.iterdir()):
             if path.suffix.lower() in (".png", ".jpg", ".jpeg") and is_wanted(path):
@@ -41,12 +41,12 @@ def load(models, name):
 
 
 def distances(a, b, size):
-    """In pixels, between the points of two hands."""
+    """Distances between the points of two hands, in pixels."""
     return np.hypot(*((a["lm"][:, :2].astype("f8") - b["lm"][:, :2]) * size).T)
 
 
 def normalised(hand):
-    """The landmarks as Handloom's sequences have them: from the wrist, in palm lengths."""
+    """The landmarks as in Handloom's sequences: relative to the wrist, in palm lengths."""
     points = hand["lm"].astype("f8")
     points[:, :2] -= points[0, :2]
     length = np.hypot(*points[9, :2])
@@ -55,7 +55,7 @@ def normalised(hand):
 
 
 def compare(exact, found):
-    """One row: exact and found are lists of (size, hands) of the same pictures."""
+    """One row of the table. `exact` and `found` are lists of (size, hands) of the same images."""
     equal = hands = missed = extra = matched = sides = 0
     apart, relative, vectors = [], [], []
     for (size, before), (_, after) in zip(exact, found):
@@ -84,30 +84,30 @@ def compare(exact, found):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=pathlib.Path, help="folders of clips or pictures")
+    parser.add_argument("folders", nargs="+", type=pathlib.Path, help="folders of clips or images")
     parser.add_argument("--without", type=pathlib.Path, metavar="LIST", help="file with the ids of clips to leave out")
-    parser.add_argument("--pair", action="append", help="a pair to compare, instead of those that are shipped")
-    parser.add_argument("--every", type=int, default=8, help="of a clip, every N-th frame (default: 8)")
+    parser.add_argument("--pair", action="append", help="a pair to compare, instead of the shipped ones")
+    parser.add_argument("--every", type=int, default=8, help="use every N-th frame of a clip (default: 8)")
     parser.add_argument("--models", type=pathlib.Path, default=HERE.parent / "fetched", help="folder of the models")
     parser.add_argument("--shared", type=pathlib.Path, default=clips.SHARED, help="folder with reference/hand_ref.py")
     args = parser.parse_args()
     hand_ref = clips.reference(args.shared)
     left_out = clips.ids(args.without) if args.without else set()
-    images = list(pictures(args.folders, args.every, lambda path: not clips.is_listed(path, left_out)))
+    images = list(load_images(args.folders, args.every, lambda path: not clips.is_listed(path, left_out)))
     if not images:
-        sys.exit("accuracy: no clip and no picture in %s" % ", ".join(map(str, args.folders)))
+        sys.exit("accuracy: no clip and no image in %s" % ", ".join(map(str, args.folders)))
 
     def run(palm, hand, noise=None):
         pipeline, results = clips.landmarker(hand_ref, load(args.models, palm), load(args.models, hand)), []
         for number, image in enumerate(images):
             if noise is not None:
-                lot = np.random.default_rng(1000 * noise + number)
-                image = np.clip(image.astype(np.int16) + lot.integers(-1, 2, image.shape, np.int16), 0, 255).astype(np.uint8)
+                rng = np.random.default_rng(1000 * noise + number)
+                image = np.clip(image.astype(np.int16) + rng.integers(-1, 2, image.shape, np.int16), 0, 255).astype(np.uint8)
             results.append((image.shape[1::-1], pipeline.detect(image)))
         return results
 
     exact = run(PALM, HAND)
-    print("%d pictures, %d hands\n" % (len(images), sum(len(hands) for _, hands in exact)))
+    print("%d images, %d hands\n" % (len(images), sum(len(hands) for _, hands in exact)))
     print("| | hands counted equal, % | missed/extra | side equal, % | x,y: median / p95 / p99 / max "
           "| of the hand's size, % med / p95 / p99 | normalised: med / p95 / p99 |\n|---|---|---|---|---|---|---|", flush=True)
     for seed in 1, 2:

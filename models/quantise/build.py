@@ -3,7 +3,7 @@
 
 usage: models/quantise/run.sh models/quantise/build.py [--models DIR] [--into DIR]
 
-Every machine makes the same bytes: quantiser.py says why. Safe to repeat.
+Every machine makes the same bytes; quantiser.py explains why. Safe to repeat.
 Needs Python 3.9 or newer with the packages of requirements.txt; `make models-int8` fetches them.
 """
 import argparse
@@ -24,13 +24,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def numbers(entry):
-    """An entry of the data file, its lists as arrays. Decimal numbers are the shortest that give the same f32 or f64."""
+    """An entry of the data file with lists as arrays. Each decimal is the shortest that gives the same f32 or f64."""
     kinds = {"maxima": "f4", "correction": "f8", "scale": "f4"}
     return {key: np.asarray(value, kinds.get(key, "f8")) for key, value in entry.items()}
 
 
 def quantised(source, data, recipe):
-    """The int8 model that `recipe` asks for, with all channels."""
+    """The int8 model of `recipe`, with all channels."""
     layers = [numbers(entry) for entry in data["layers"]]
     model = read(source)
     fold(model)
@@ -41,7 +41,7 @@ def quantised(source, data, recipe):
 
 
 def build(source, data, recipe):
-    """The file that `recipe`, an entry of data["files"], asks for, and the SHA-256 of its steps."""
+    """The file content of `recipe`, an entry of data["files"], and the SHA-256 of each step."""
     hashes = {}
     if "heads" in recipe:
         model = quantised(source, data, recipe)
@@ -55,7 +55,7 @@ def build(source, data, recipe):
 
 
 def write(target, content):
-    """Writes beside the target, syncs and renames: a half file never has the name."""
+    """Writes a file beside the target, syncs and renames it, so that the target is never incomplete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".part")
     with open(partial, "wb") as handle:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measures on clips of hands what build.py needs, and writes it to hand.json: no picture, numbers alone.
+"""Measures the numbers that build.py needs on clips of hands and writes them to hand.json, which holds no images.
 
 usage: models/quantise/run.sh models/quantise/calibrate.py CLIPS [--only LIST] [--frames N] [--shared DIR] [--out FILE]
 
-CLIPS is a folder of videos. Do not use clips whose results are to be judged: calibration_clips.txt lists those that
-hand.json was measured on. The last digits depend on the processor's float kernels: what counts is the file, not the run.
+CLIPS is a folder of videos. Do not evaluate the models on clips used here: calibration_clips.txt lists those of
+hand.json. The last digits depend on the processor's float kernels, so hand.json is the reference and not a new run.
 Needs Python 3.11 with the packages of requirements-measure.txt, ../shared/reference and `make setup`.
 """
 import argparse
@@ -32,67 +32,67 @@ BINS = 4096
 
 
 def hand_crops(videos, hand_ref, models, per_clip, kept=260):
-    """Pictures of hands as the f32 pipeline cuts them out of frames spread over each clip; `kept` of them by lot."""
+    """Random `kept` of the hand crops that the f32 pipeline makes from frames spread over each clip."""
     pipeline = hand_ref.HandRef(str(models / "palm_detection_full.tflite"), str(models / SOURCE))
     crops, seen = [], 0
     for path, count in videos:
         for frame in clips.frames(path, {int(x) for x in np.linspace(1, count - 2, per_clip)}):
             pipeline.detect(frame)
             seen += 1
-            crops += [np.rint(picture[0] * 255).astype(np.uint8) for _, picture, _ in pipeline.dbg.get("hand", [])]
-    lot = np.random.default_rng(0)
-    # The frames are drawn first, for the palm model; it keeps its floats.
-    lot.permutation(seen)
-    return [crops[i] for i in np.sort(lot.permutation(len(crops))[:kept])]
+            crops += [np.rint(image[0] * 255).astype(np.uint8) for _, image, _ in pipeline.dbg.get("hand", [])]
+    rng = np.random.default_rng(0)
+    # This draw belongs to the palm model, which stays float. It is kept so that the next draw does not change.
+    rng.permutation(seen)
+    return [crops[i] for i in np.sort(rng.permutation(len(crops))[:kept])]
 
 
-def spread(pictures, count):
-    return [pictures[i] for i in np.linspace(0, len(pictures) - 1, count).astype(int)]
+def spread(images, count):
+    return [images[i] for i in np.linspace(0, len(images) - 1, count).astype(int)]
 
 
-def runs(model, pictures):
-    """All activations of the model for each picture, by tensor."""
+def runs(model, images):
+    """All activations of the model for each image, by tensor."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         interpreter = Interpreter(model_content=pack(model), num_threads=1, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     source, tensors = interpreter.get_input_details()[0]["index"], sorted(activations(model.subgraphs[0]))
-    for picture in pictures:
-        interpreter.set_tensor(source, clips.tensor(picture))
+    for image in images:
+        interpreter.set_tensor(source, clips.tensor(image))
         interpreter.invoke()
         yield {index: interpreter.get_tensor(index) for index in tensors}
 
 
-def channel_maxima(model, pictures):
+def channel_maxima(model, images):
     """By tensor, the largest magnitude of each channel."""
     largest = {}
-    for values in runs(model, pictures):
+    for values in runs(model, images):
         for index, value in values.items():
             found = np.abs(value.reshape(-1, value.shape[-1])).max(0)
             largest[index] = np.maximum(largest.get(index, found), found)
     return largest
 
 
-def statistics(model, pictures):
-    """By tensor: minimum, maximum, mean of each channel, and a histogram of every fourth picture's values."""
+def statistics(model, images):
+    """By tensor: minimum, maximum, mean of each channel, and a histogram of every fourth image's values."""
     found = {}
-    for values in runs(model, pictures):
+    for values in runs(model, images):
         for index, value in values.items():
             low, high = float(value.min()), float(value.max())
             entry = found.setdefault(index, {"low": low, "high": high, "mean": 0.0, "counts": np.zeros(BINS, np.int64)})
             entry["low"], entry["high"] = min(entry["low"], low), max(entry["high"], high)
-            entry["mean"] = entry["mean"] + value.reshape(-1, value.shape[-1]).mean(0, dtype=np.float64) / len(pictures)
-    for values in runs(model, pictures[::4]):
+            entry["mean"] = entry["mean"] + value.reshape(-1, value.shape[-1]).mean(0, dtype=np.float64) / len(images)
+    for values in runs(model, images[::4]):
         for index, value in values.items():
             entry = found[index]
             if entry["high"] > entry["low"]:
-                place = (value.ravel() - entry["low"]) * ((BINS - 1) / (entry["high"] - entry["low"]))
-                entry["counts"] += np.bincount(np.clip(place.astype(np.int64), 0, BINS - 1), minlength=BINS)
+                bins = (value.ravel() - entry["low"]) * ((BINS - 1) / (entry["high"] - entry["low"]))
+                entry["counts"] += np.bincount(np.clip(bins.astype(np.int64), 0, BINS - 1), minlength=BINS)
     return found
 
 
 def clipped_range(entry):
-    """The range with the smallest square error of rounding and clipping, of shrunken ones that are tried in turn."""
+    """The shrunken range with the smallest square error of rounding and clipping."""
     low, high, counts = entry["low"], entry["high"], entry["counts"].astype(np.float64)
     if high <= low:
         return low, high
@@ -116,7 +116,7 @@ def scale_and_zero_point(entry):
 
 
 def correction(model, operator, mean, input_scale):
-    """What the rounding of the weights takes from the mean of each output channel, in units of the bias."""
+    """How much the rounding of the weights lowers the mean of each output channel, in units of the bias."""
     kind = code(model, operator)
     weights, bias = (constant(model, i) for i in operator.inputs[1:3])
     values, scales = quantised_weights(weights, WEIGHTS[kind])
@@ -129,9 +129,9 @@ def correction(model, operator, mean, input_scale):
     return (whole[0] - whole[1]).astype(np.int64).tolist()
 
 
-def layer_numbers(model, pictures):
+def layer_numbers(model, images):
     """The numbers for each operator of the equalised model, and the scale and zero point of its input."""
-    graph, found = model.subgraphs[0], statistics(model, pictures)
+    graph, found = model.subgraphs[0], statistics(model, images)
     ranges = {index: scale_and_zero_point(entry) for index, entry in found.items()}
     layers = []
     for operator in graph.operators:
@@ -145,10 +145,10 @@ def layer_numbers(model, pictures):
     return layers, ranges[graph.inputs[0]]
 
 
-def head_offsets(exact, quantised, pictures):
-    """The mean difference of each head's bias from the f32 model, on pictures that show a hand; f64 by name."""
+def head_offsets(exact, quantised, images):
+    """The mean offset of each head's output from the f32 model, on images that show a hand; f64 by name."""
     runner, reference = Model(pack(quantised)), Model(pack(exact))
-    pairs = [(reference(clips.tensor(picture)), runner(clips.tensor(picture))) for picture in pictures]
+    pairs = [(reference(clips.tensor(image)), runner(clips.tensor(image))) for image in images]
     hand = np.array([values["Identity_1"].ravel()[0] for values, _ in pairs]) > 0.5
     logit = lambda p: np.log(np.clip(p, 1e-6, 1 - 1e-6) / np.clip(1 - p, 1e-6, 1))
     offsets, sigmoids = {}, [o.outputs[0] for o in quantised.subgraphs[0].operators if code(quantised, o) == LOGISTIC]
@@ -157,19 +157,19 @@ def head_offsets(exact, quantised, pictures):
         a, b = (np.stack([values[name].ravel() for values in side]) for side in zip(*pairs))
         if name in probabilities:
             a, b = logit(a.astype("f8")), logit(b.astype("f8"))
-            # Beyond that a probability's digits do not give the logit.
+            # Beyond that a probability has too few digits for its logit.
             kept = np.abs(a[:, 0]) < 8
             offset = (b - a)[kept].mean(0) if kept.sum() > 20 else np.zeros(1)
         else:
             offset = (b - a)[hand].mean(0)
-        # The difference of two f32: what the file says is what is taken.
+        # The difference of two f32, so that move_heads applies exactly the number in the file.
         bias = constant(quantised, operator.inputs[2])
         offsets[name] = (bias.astype("f8") - (bias - offset).astype("f4").astype("f8")).tolist()
     return offsets
 
 
 def text(data, indent=""):
-    """JSON with a list of numbers on one line; an f32 as its shortest decimal."""
+    """JSON with each list of numbers on one line and each f32 as its shortest decimal."""
     if isinstance(data, dict):
         return "{\n" + ",\n".join('%s "%s": %s' % (indent, k, text(v, indent + " ")) for k, v in data.items()) + "\n" + indent + "}"
     if isinstance(data, list) and data and isinstance(data[0], dict):
@@ -201,7 +201,7 @@ def main():
         return model
 
     maxima = channel_maxima(folded(), crops)
-    # Heads have no factors: nothing after them could take the division.
+    # Heads have no factors: no operator after them could divide by them.
     measured = {number: maxima[operator.outputs[0]] for number, operator in enumerate(folded().subgraphs[0].operators)
                 if code(folded(), operator) not in (FULLY_CONNECTED, LOGISTIC)}
 
@@ -210,22 +210,22 @@ def main():
         equalise(model, measured)
         return model
 
-    layers, picture = layer_numbers(equalised(), spread(crops, 130))
+    layers, input_numbers = layer_numbers(equalised(), spread(crops, 130))
     layers = [{"operator": number, **({"maxima": measured[number]} if number in measured else {}), **layer}
               for number, layer in enumerate(layers)]
     data = {"source": SOURCE, "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(), "files": {},
-            "picture": picture, "layers": layers}
+            "picture": input_numbers, "layers": layers}
     for name, recipe in FILES.items():
         data["files"][name] = dict(recipe)
         if recipe:
             model = equalised()
-            quantise(model, layers, picture, **recipe)
+            quantise(model, layers, input_numbers, **recipe)
             data["files"][name]["heads"] = head_offsets(folded(), model, spread(crops, 200))
     data = json.loads(text(data))
     for recipe in data["files"].values():
         recipe.update(build(source, data, recipe)[1])
     args.out.write_text(text(data) + "\n", encoding="utf-8")
-    print("quantise: %s holds the numbers of %d pictures of hands" % (args.out, len(crops)))
+    print("quantise: %s holds the numbers of %d images of hands" % (args.out, len(crops)))
 
 
 if __name__ == "__main__":

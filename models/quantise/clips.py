@@ -1,4 +1,4 @@
-"""Frames of clips, and the hand landmarker of ../shared/reference over any two models."""
+"""Reads frames of clips, and runs the hand landmarker of ../shared/reference with any two models."""
 import importlib
 import pathlib
 import re
@@ -12,7 +12,7 @@ SUFFIXES = {".mp4", ".mkv", ".mov", ".avi", ".webm"}
 
 
 def reference(shared):
-    """The module hand_ref.py, or the end of the program."""
+    """The module hand_ref.py; ends the program when it is missing."""
     folder = shared / "reference"
     if not (folder / "hand_ref.py").is_file():
         sys.exit("quantise: %s/hand_ref.py is missing; name the folder with --shared" % folder)
@@ -21,17 +21,18 @@ def reference(shared):
 
 
 def ids(path):
-    """The ids in a list of clips: words, with `#` before a remark."""
+    """The ids in a list of clips, separated by white space; `#` starts a comment."""
     return {word for line in path.read_text(encoding="utf-8").splitlines() for word in line.partition("#")[0].split()}
 
 
 def is_listed(path, listed):
-    """Whether the file is a clip with one of these ids, or a picture out of one: the id is a part of its name."""
+    """Whether the file is a clip with one of these ids or an image from one: its name contains the id."""
     return not listed.isdisjoint(re.split("[^0-9A-Za-z]+", path.stem))
 
 
 def videos(folder, is_wanted=lambda path: True):
-    """The clips in `folder` by name, each with the number of frames that its container states, if they are four or more."""
+    """The clips in `folder` by name, each with the frame count of its container; omits clips of fewer than four
+    frames."""
     for path in sorted(folder.iterdir()):
         if path.suffix in SUFFIXES and is_wanted(path):
             capture = cv2.VideoCapture(str(path))
@@ -42,7 +43,7 @@ def videos(folder, is_wanted=lambda path: True):
 
 
 def frames(path, wanted):
-    """The frames of `path` with the numbers `wanted`, as RGB. It decodes from the start, since seeking misses frames."""
+    """The frames of `path` with the numbers `wanted`, as RGB. Decodes from the start, since seeking misses frames."""
     capture = cv2.VideoCapture(str(path))
     for number in range(max(wanted) + 1):
         ok, frame = capture.read()
@@ -53,13 +54,13 @@ def frames(path, wanted):
     capture.release()
 
 
-def tensor(picture):
-    """A picture of the models' size as their float input."""
-    return (picture.astype(np.float32) * np.float32(1 / 255))[None]
+def tensor(image):
+    """An image of the models' size as their float input."""
+    return (image.astype(np.float32) * np.float32(1 / 255))[None]
 
 
 def landmarker(hand_ref, palm, hand):
-    """The reference over two callables instead of its own interpreters: two hands, thresholds of 0.5."""
+    """The reference with two callables in place of its interpreters: two hands, thresholds of 0.5."""
     found = hand_ref.HandRef.__new__(hand_ref.HandRef)
     found.palm, found.hand = palm, hand
     found.warp_p = found.warp_h = hand_ref.WARPS["cv"]

@@ -1,4 +1,4 @@
-"""Reads and writes .tflite files: the part of TensorFlow Lite's schema that the two hand models use."""
+"""Reads and writes .tflite files, with the part of TensorFlow Lite's schema that the two hand models use."""
 import struct
 from types import SimpleNamespace
 
@@ -35,13 +35,13 @@ ADDERS = {"i8": "Int8", "u8": "Uint8", "bool": "Bool", "i32": "Int32", "u32": "U
 
 
 def _default(kind):
-    """The type without its default, and the default of a field that the file leaves out."""
+    """The type without its default, and the value of a field that the file omits."""
     kind, _, value = kind.partition("=")
     return kind, (int(value or 0) if kind in SCALARS else None)
 
 
 def table(name, **fields):
-    """A table with the schema's defaults for what `fields` does not name."""
+    """A table with `fields`, and the schema's defaults for the others."""
     values = {field: _default(kind)[1] for field, kind in TABLES[name]}
     return SimpleNamespace(**{**values, **fields})
 
@@ -97,7 +97,8 @@ def read(path):
 
 
 def _write(builder, name, values):
-    """Writes what a table refers to, then the table: the order of the code that flatbuffers generates, so equal bytes."""
+    """Writes what a table refers to, then the table: the order of flatbuffers' generated code, so the bytes are
+    equal."""
     ready = {}
     for field, kind in TABLES[name]:
         kind = _default(kind)[0]

@@ -1,4 +1,4 @@
-"""What the steps of the quantiser share: names of operators and types, constants, and a model without unused parts."""
+"""Shared by the quantiser's steps: numbers of operators and types, access to constants, removal of unused parts."""
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +15,7 @@ WEIGHTS = {CONV_2D: 0, DEPTHWISE_CONV_2D: 3, FULLY_CONNECTED: 0}
 
 
 def code(model, operator):
-    """Which operator this is; old files have the number in the one field, new ones in the other."""
+    """The operator's number; old files have it in one field, new files in the other."""
     entry = model.operator_codes[operator.code]
     return max(entry.builtin_code, entry.deprecated_builtin_code)
 

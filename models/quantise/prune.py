@@ -1,9 +1,10 @@
-"""Drops the channels of the hand model that training has set to zero: more than half of those of its last four blocks.
+"""Drops the channels of the hand model that training has set to zero: more than half of those of its last four
+blocks.
 
-A depthwise channel whose weights are all zero and whose bias is not positive gives zeros after its ReLU6. The operator before
-it computes the channel for nothing, and the one after it adds zeros. Without them the results are equal, to the last bit
-where a kernel adds the products of a sum one after another. Kernels do so for the convolutions; those for a head with one
-output do not, and its last digit changes.
+A depthwise channel whose weights are all zero and whose bias is not positive gives zeros after its ReLU6. The
+operator before it computes the channel without use, and the one after it adds zeros. Without such channels the
+results are equal to the last bit where a kernel adds the products of a sum in sequence. The kernels of convolutions
+do; those of a head with one output do not, and its last digit changes.
 """
 import numpy as np
 
@@ -11,7 +12,7 @@ from graph import (CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, MEAN, RELU6, cod
 
 
 def zero_channels(model, operator):
-    """Which channels of a depthwise operator give nothing but zeros."""
+    """Mask of the channels of a depthwise operator that give only zeros."""
     tensors = model.subgraphs[0].tensors
     weights, bias = (constant(model, i) for i in operator.inputs[1:3])
     unit, step = (tensors[i].quantization.scale if tensors[i].quantization else None for i in (operator.inputs[2], operator.outputs[0]))
@@ -21,7 +22,7 @@ def zero_channels(model, operator):
 
 
 def cut(model, operator, position, axis, stay):
-    """Keeps of a constant input the channels `stay` on `axis`, and their scales where each channel has one."""
+    """Keeps only the channels `stay` of a constant input on `axis`, and their scales where each channel has one."""
     index = operator.inputs[position]
     values = np.ascontiguousarray(np.compress(stay, constant(model, index), axis))
     operator.inputs[position] = tensor_like(model, index, values, shape=list(values.shape))
@@ -37,9 +38,9 @@ def narrow(model, index, stay):
 
 
 def prune(model, before_heads):
-    """Takes such channels out of each depthwise operator, of the one before it and of those after it; says how many.
+    """Removes zero channels from each depthwise operator and the operators before and after it; returns their number.
 
-    before_heads: also out of the last one, whose means the heads add up.
+    before_heads: also from the last one, whose means the heads add up.
     """
     graph, dropped = model.subgraphs[0], 0
     for depthwise in graph.operators:

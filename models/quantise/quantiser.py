@@ -10,18 +10,18 @@ from flatbuffer import table
 from graph import (ADD, CONV_2D, DEPTHWISE_CONV_2D, DEQUANTIZE, FULLY_CONNECTED, INT8, INT32, LOGISTIC, MEAN, QUANTIZE, RELU6,
                    WEIGHTS, activations, code, compact, constant, operator_code, tensor_like)
 
-# A channel is scaled by this at most, and a channel of a ReLU6 only so far that it stays this much below 6.
+# Largest factor of a channel, and by which factor a scaled channel of a ReLU6 stays below 6.
 LARGEST_FACTOR = 32.0
 RELU6_MARGIN = 1.15
-# The operators that stay float: of the heads there are few weights, and each of their errors is a landmark's.
+# Operators that stay float: heads have few weights, and each error of theirs is an error of a landmark.
 HEADS = {FULLY_CONNECTED, LOGISTIC, MEAN}
 INTEGER_VERSIONS = {CONV_2D: 3, DEPTHWISE_CONV_2D: 3, ADD: 2}
 
 
 def channel_factors(model, maxima):
-    """By tensor, what its channels are multiplied by: so far that each comes near the largest, where the graph allows it.
+    """By tensor, the factors that bring each channel near the largest one, where the graph allows it.
 
-    maxima: by operator, the largest magnitude of each channel of its output on the calibration pictures.
+    maxima: by operator, the largest magnitude of each channel of its output on the calibration images.
     """
     graph = model.subgraphs[0]
     group = {index: {index} for index in activations(graph)}
@@ -52,9 +52,11 @@ def channel_factors(model, maxima):
 
 
 def equalise(model, maxima):
-    """Multiplies channels by their factors and divides the next operator's weights by them: channels share a scale better.
+    """Multiplies channels by their factors and divides the next operator's weights by them, so that one scale suits
+    all channels.
 
-    The function stays the same, but for rounding, until a channel of a ReLU6 exceeds RELU6_MARGIN times its maximum.
+    Except for rounding, the function stays the same until a channel of a ReLU6 exceeds RELU6_MARGIN times its
+    maximum.
     """
     factors = channel_factors(model, maxima)
     for operator in model.subgraphs[0].operators:
@@ -80,15 +82,15 @@ def quantised_weights(weights, axis):
 
 
 def bias_scales(input_scale, scales):
-    """The scales of the bias: what one unit of the products is worth."""
+    """The scales of the bias: the value of one unit of the products."""
     return np.float64(input_scale) * scales.astype("f8")
 
 
-def quantise(model, layers, picture, float_operators, integer_input):
+def quantise(model, layers, input_numbers, float_operators, integer_input):
     """Makes the operators from `float_operators` to the heads integer, with QUANTIZE and DEQUANTIZE at the borders.
 
     layers: by operator, scale and zero_point of its output, and the correction of its bias in units of the bias.
-    picture: scale and zero_point of the model's input.
+    input_numbers: scale and zero_point of the model's input.
     """
     graph = model.subgraphs[0]
     dynamic, tensors = activations(graph), graph.tensors
@@ -97,7 +99,7 @@ def quantise(model, layers, picture, float_operators, integer_input):
     floats = set() if integer_input else set(graph.inputs)
 
     def range_of(index):
-        return layers[number_of[index]] if index in number_of else picture
+        return layers[number_of[index]] if index in number_of else input_numbers
 
     def quantization(scale, zero_point, dimension=0):
         scale = np.atleast_1d(np.asarray(scale, "<f4"))
@@ -145,7 +147,7 @@ def quantise(model, layers, picture, float_operators, integer_input):
             operator.inputs, operator.outputs = inputs, [as_integer(output, tensors[output].name + b"_q")]
             operator.code = operator_code(model, kind, INTEGER_VERSIONS[kind])
         else:
-            raise ValueError("operator %d has code %d, which this quantiser does not know" % (number, kind))
+            raise ValueError("operator %d has code %d, which this quantiser does not support" % (number, kind))
         operators.append(operator)
     graph.outputs = [float_of(index) for index in graph.outputs]
     graph.operators = operators
@@ -162,7 +164,7 @@ def heads(model):
 
 
 def move_heads(model, offsets):
-    """Takes from each head's bias the constant offset that its output has against the f32 model."""
+    """Subtracts from each head's bias the constant offset of its output from the f32 model."""
     for name, operator in heads(model).items():
         bias = constant(model, operator.inputs[2]).astype("f8") - offsets[name]
         operator.inputs[2] = tensor_like(model, operator.inputs[2], bias.astype("<f4"))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a script with its Python packages, pinned by hash, in target/quantise: nothing is installed for the user.
+# Runs a script with its Python packages, pinned by hash, in target/quantise; installs nothing for the user.
 # usage: models/quantise/run.sh SCRIPT [ARGUMENT...]     e.g. models/quantise/run.sh models/quantise/build.py
 set -euo pipefail
 root=$(realpath "$(dirname "$0")/../..")

@@ -13,7 +13,7 @@ POINTER, INT = ctypes.c_void_p, ctypes.c_int
 
 
 class Options(ctypes.Structure):
-    """XNNPACK's options, with room for the fields of newer libraries: the library returns them by value."""
+    """XNNPACK's options, with space for the fields of newer libraries, since the library returns them by value."""
     _fields_ = [("threads", ctypes.c_int32), ("flags", ctypes.c_uint32), ("rest", ctypes.c_uint8 * 120)]
 
 
@@ -53,11 +53,11 @@ def _load(path):
 
 
 class Model:
-    """A model in memory; called with a float picture it gives the outputs by name, as floats."""
+    """A model in memory. A call with a float image returns the outputs by name, as floats."""
 
     def __init__(self, content, flags=0, library=LIBRARY):
         self.call = _load(library)
-        # The library reads the weights where they lie.
+        # The library reads the weights from this buffer.
         self.content = content
         options = self.call("InterpreterOptionsCreate")
         self.call("InterpreterOptionsSetNumThreads", options, 1)
@@ -75,12 +75,12 @@ class Model:
         shape = [self.call("TensorDim", tensor, i) for i in range(self.call("TensorNumDims", tensor))]
         return np.frombuffer(memory, TYPES[self.call("TensorType", tensor)]).reshape(shape)
 
-    def __call__(self, picture):
+    def __call__(self, image):
         target = self._view(self.input)
         if target.dtype == np.int8:
             units = self.call("TensorQuantizationParams", self.input)
-            picture = np.clip(np.rint(picture / np.float32(units.scale)) + units.zero_point, -128, 127)
-        target[...] = picture
+            image = np.clip(np.rint(image / np.float32(units.scale)) + units.zero_point, -128, 127)
+        target[...] = image
         if self.call("InterpreterInvoke", self.interpreter) != 0:
             raise RuntimeError("TensorFlow Lite failed to run the model; see its message above")
         tensors = [self.call("InterpreterGetOutputTensor", self.interpreter, i)

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Time for the thread to end; one whose driver does not return is left behind.
+/// Maximum time for the thread to end. A thread whose driver does not return is left behind.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-/// Time between two checks whether the thread has ended.
+/// Interval of the checks whether the thread has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What happens to a frame while the reader is busy.
@@ -18,7 +18,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 pub enum DropPolicy {
     /// A newer frame replaces it; it is counted as dropped.
     DropOldest,
-    /// It waits, and the source with it: for files.
+    /// The frame and the source wait for the reader: for files.
     WaitForReader,
 }
 
@@ -29,14 +29,15 @@ pub struct CaptureTimeouts {
     pub retry_min: Duration,
     /// Longest wait before the camera is opened again.
     pub retry_max: Duration,
-    /// After this time of normal capture a fault counts as the first again and is reported.
+    /// After this time of normal capture, a fault counts as the first again and is reported.
     pub healthy_after: Duration,
-    /// A driver that does not return within this time hangs; during capture the frame timeout is added.
+    /// Maximum time of a call of the driver, beyond which it counts as hanging. During capture the frame timeout is
+    /// added.
     pub driver_timeout: Duration,
 }
 
 impl Default for CaptureTimeouts {
-    /// A camera that is plugged in again captures within two seconds.
+    /// With these, a camera that is plugged in again captures within two seconds.
     fn default() -> Self {
         Self {
             retry_min: Duration::from_millis(100),
@@ -48,7 +49,7 @@ impl Default for CaptureTimeouts {
     }
 }
 
-/// A camera whose thread captures; stops when dropped.
+/// A camera whose thread captures; it stops when dropped.
 #[derive(Debug)]
 pub struct Camera {
     shared: Arc<SharedCapture>,
@@ -62,7 +63,7 @@ impl Camera {
     /// Starts the thread, which captures from what `opener` opens.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// Fails when the thread cannot be started.
     pub fn start(
         mut opener: Box<dyn CameraOpener>,
         drop_policy: DropPolicy,
@@ -96,7 +97,7 @@ impl Camera {
         self.shared.lock().release(frame);
     }
 
-    /// Events since the last call. It also checks whether the driver hangs: call it often.
+    /// Returns the events since the last call. It also checks whether the driver hangs, so it must be called often.
     pub fn events(&self) -> impl Iterator<Item = CameraEvent> {
         let mut state = self.shared.lock();
         if let Some((since, allowed)) = state.heartbeat
@@ -113,18 +114,18 @@ impl Camera {
         state.events.drain().into_iter()
     }
 
-    /// Counters up to now.
+    /// Returns the counters.
     #[must_use]
     pub fn counts(&self) -> CameraCounts {
         self.shared.lock().counts
     }
 
-    /// Reports that the last frame could be converted.
+    /// Ends the run of frames that could not be converted: the last one could.
     pub fn note_good(&self) {
         self.shared.lock().bad_frames = 0;
     }
 
-    /// Counts a frame that could not be converted, for `reason`. Too many in a row are a fault.
+    /// Counts a frame that could not be converted, for `reason`. Too many such frames in a row are a fault.
     pub fn note_damaged(&self, reason: String) {
         let mut state = self.shared.lock();
         state.counts.damaged += 1;

@@ -5,7 +5,7 @@ use crate::camera::events::EventDeduper;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Frames whose memory is kept for reuse.
+/// Maximum number of unused frames whose memory is kept.
 const SPARES_MAX: usize = 2;
 
 /// Result of a wait for the newest frame.
@@ -13,9 +13,9 @@ const SPARES_MAX: usize = 2;
 pub enum NextFrame {
     /// A frame; return it with [`super::Camera::release`].
     Frame(RawFrame),
-    /// No frame came within the time.
+    /// No frame came within the timeout.
     Timeout,
-    /// No further frame comes.
+    /// No frame follows.
     Closed,
 }
 
@@ -28,7 +28,7 @@ pub struct CameraCounts {
     pub dropped: u64,
     /// Damaged frames.
     pub damaged: u64,
-    /// Times that the camera was opened.
+    /// Number of times that the camera was opened.
     pub opened: u64,
     /// Failed attempts to open it.
     pub refused: u64,
@@ -45,9 +45,9 @@ pub(super) struct CaptureState {
     pub(super) events: EventDeduper,
     /// Frames in a row that the reader could not convert.
     pub(super) bad_frames: u32,
-    /// What is wrong with the last one.
+    /// Why the last of these frames could not be converted.
     pub(super) bad_frame_reason: String,
-    /// Time of the thread's last heartbeat and the longest time to the next; `None` when the thread has ended.
+    /// Time of the thread's last heartbeat and the maximum time to the next; `None` when the thread has ended.
     pub(super) heartbeat: Option<(Instant, Duration)>,
 }
 
@@ -59,8 +59,8 @@ impl CaptureState {
         }
     }
 
-    /// Replaces the newest frame. Returns memory for the next one. When capture is over the frame is discarded and not
-    /// counted.
+    /// Replaces the newest frame. Returns memory for the next one. When capture is over the frame is discarded and
+    /// not counted.
     pub(super) fn put(&mut self, frame: RawFrame) -> RawFrame {
         if !self.is_closed
             && let Some(old) = self.newest.replace(frame)
@@ -80,12 +80,12 @@ pub(super) struct SharedCapture {
 }
 
 impl SharedCapture {
-    /// A panic elsewhere leaves the state whole: each change is a single one.
+    /// Locks the state. A panic in another thread leaves it consistent, because each change is a single one.
     pub(super) fn lock(&self) -> MutexGuard<'_, CaptureState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while `condition` holds and capture is not over, not longer than `timeout`.
+    /// Waits while `condition` holds and capture is not over, at most `timeout`.
     fn wait_while(
         &self,
         timeout: Duration,
@@ -127,7 +127,7 @@ impl SharedCapture {
         drop(self.wait_while(time, |_| true));
     }
 
-    /// No frame follows; one that waits can still be taken.
+    /// Closes the capture: no frame follows. A frame that waits can still be taken.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_all();

@@ -8,11 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Longest time until a stop is noticed.
+/// Maximum time until a stop is noticed.
 const POLL: Duration = Duration::from_millis(100);
-/// Damaged frames in a row that are a fault.
+/// Number of damaged frames in a row that are a fault.
 const DAMAGED_MAX: u32 = 30;
-/// What is wrong with a frame that is not later than the one before.
+/// Reason for a damaged frame: its time is not later than that of the frame before.
 const BEHIND: &str = "their times do not advance";
 
 /// Why capture ended.
@@ -20,7 +20,7 @@ enum CaptureEnd {
     Stopped,
     Ended,
     Fault(CameraError),
-    /// A file cannot be used, or not to its end.
+    /// A file cannot be used, or not up to its end. It is not opened again.
     Broken(CameraError),
 }
 
@@ -43,7 +43,7 @@ pub(super) struct CaptureThread {
     start: Instant,
     /// Time of the last frame, also from before the camera was opened again.
     last: Option<Duration>,
-    /// Whether capture was normal for a while since the camera was opened.
+    /// Whether capture was normal for `healthy_after` since the camera was opened.
     was_healthy: bool,
 }
 
@@ -70,7 +70,7 @@ impl CaptureThread {
         let mut failures = 0_u32;
         while !self.is_stopped() {
             self.was_healthy = false;
-            // A library may panic on an unknown answer of a driver: a fault like any other.
+            // A library may panic on an unknown answer of a driver, which counts as a fault.
             let end = catch_unwind(AssertUnwindSafe(|| self.open_and_capture(opener)));
             let end = end.unwrap_or_else(|panic| {
                 CaptureEnd::Fault(CameraError::Failed {
@@ -105,7 +105,7 @@ impl CaptureThread {
         self.heartbeat(Duration::ZERO);
         self.shared.lock().bad_frames = 0;
         let opening = opener.open(self.start);
-        // The driver has returned: no hang is reported from here on.
+        // The driver has returned, so no hang is reported from here on.
         self.heartbeat(Duration::ZERO);
         match opening {
             Ok(mut capture) => {
@@ -143,7 +143,8 @@ impl CaptureThread {
             let mut step = capture.next(POLL, &mut frame);
             self.heartbeat(frame_timeout);
             if step == Ok(CaptureStep::Frame) {
-                // A camera that is behind after it was opened again has another clock: this process's clock replaces it.
+                // A reopened camera whose times are behind the last frame has a new clock: this process's clock is
+                // used instead.
                 uses_own_clock |= first.is_none() && self.is_behind(&frame);
                 if !self.set_time(&mut frame, uses_own_clock) {
                     step = Ok(CaptureStep::Damaged(BEHIND.to_owned()));
@@ -154,7 +155,7 @@ impl CaptureThread {
                     damaged = 0;
                     last_seen = Instant::now();
                     if self.shared.lock().events.note_capture(capture.opened()) {
-                        // Also after a driver that hung: normal capture counts from here.
+                        // Also after a driver that hung: the time of normal capture starts here.
                         first = None;
                         self.was_healthy = false;
                     }
@@ -193,12 +194,12 @@ impl CaptureThread {
                     }
                 }
                 Ok(CaptureStep::End) => {
-                    // The reader gets the last frame as well.
+                    // The reader gets the last frame too.
                     self.wait_until_read(frame_timeout);
                     return CaptureEnd::Ended;
                 }
                 Err(error) => {
-                    // The reader gets the last frame of a file as well.
+                    // The reader gets the last frame of a file too.
                     if error.is_final() {
                         self.wait_until_read(frame_timeout);
                     }
@@ -213,8 +214,8 @@ impl CaptureThread {
         self.drop_policy == DropPolicy::DropOldest && self.last.is_some_and(|last| frame.at <= last)
     }
 
-    /// Sets the frame's time: the camera's, but not later than now; a file keeps its own. Returns whether it is later than the
-    /// last frame's.
+    /// Sets the frame's time: the camera's, but not later than now; a file keeps its own. Returns whether it is later
+    /// than the last frame's.
     fn set_time(&mut self, frame: &mut RawFrame, uses_own_clock: bool) -> bool {
         if self.drop_policy == DropPolicy::DropOldest {
             let now = self.start.elapsed();
@@ -236,13 +237,13 @@ impl CaptureThread {
         self.shared.lock().is_closed
     }
 
-    /// Notes that the thread is alive: the next heartbeat comes within `time` and the driver's timeout.
+    /// Records that the thread is alive. The next heartbeat is due within `time` plus the driver's timeout.
     fn heartbeat(&self, time: Duration) {
         let allowed = time + self.timeouts.driver_timeout;
         self.shared.lock().heartbeat = Some((Instant::now(), allowed));
     }
 
-    /// Waits for the reader; the camera does not count as hanging meanwhile.
+    /// Waits for the reader. During this wait the camera does not count as hanging.
     fn wait_until_read(&self, frame_timeout: Duration) {
         while !self.shared.wait_until_read(POLL) {
             self.heartbeat(frame_timeout);
@@ -251,7 +252,7 @@ impl CaptureThread {
 }
 
 impl Drop for CaptureThread {
-    /// Ends the wait of the reader, however the thread ends.
+    /// Closes the capture however the thread ends, so that the reader does not wait.
     fn drop(&mut self) {
         self.shared.lock().heartbeat = None;
         self.shared.close();

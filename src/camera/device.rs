@@ -1,7 +1,7 @@
 //! A V4L2 device: its formats and its frames. Only this module and its children use the `v4l` crate.
 //!
-//! That crate panics on unknown answers of a driver. The camera's thread turns a panic during capture into a fault; the
-//! other calls are guarded here.
+//! That crate panics on unknown answers of a driver. The camera's thread turns a panic during capture into a fault;
+//! this module catches the panics of other calls.
 
 mod list;
 mod stuck;
@@ -31,12 +31,12 @@ use v4l::io::traits::{CaptureStream, Stream as _};
 use v4l::video::Capture as _;
 use v4l::video::capture::Parameters;
 
-/// Buffers that the driver fills in turn.
+/// Number of buffers that the driver fills in turn.
 const BUFFERS: u32 = 4;
-/// Time for the first frame, which takes longer than the others.
+/// Maximum time for the first frame, which takes longer than the others.
 const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Opens one device, and finds it again after a reconnect.
+/// Opens one device, and finds it again after it was unplugged.
 #[derive(Debug)]
 pub struct V4l2Camera {
     path: PathBuf,
@@ -87,7 +87,7 @@ impl CameraOpener for V4l2Camera {
 /// Folder of the device nodes.
 const DEV: &str = "/dev";
 
-/// Turns a panic of the crate into an error.
+/// Runs a call of the crate and turns its panic into an error.
 fn guarded<T>(
     device: &str,
     work: impl FnOnce() -> Result<T, CameraError>,
@@ -192,7 +192,7 @@ fn offers(
     Ok(known.collect())
 }
 
-/// A device and its stream. The crate panics when a stream does not stop, unless the device is gone.
+/// A device and its stream. The crate panics when a stream does not stop while the device exists.
 type OpenStream = (v4l::Device, Stream<'static>);
 
 impl Stoppable for OpenStream {
@@ -207,7 +207,7 @@ impl Stoppable for OpenStream {
 /// A device that streams.
 struct V4l2Capture {
     opened: OpenedCamera,
-    /// `None` after the drop.
+    /// `Some` until the drop.
     parts: Option<OpenStream>,
     stuck: Arc<StuckStreams<OpenStream>>,
     stride: usize,
@@ -244,14 +244,14 @@ impl V4l2Capture {
         };
         let requested = request.format.map_or("pictures", PixelFormat::name);
         let chosen = negotiate::choose(&offers, request).ok_or_else(|| no_format(requested))?;
-        // The new format leaves stride and size open: drivers would keep those of the one before.
+        // Stride and size are left open in the new format: a driver would keep their old values otherwise.
         let requested = Format::new(
             chosen.width,
             chosen.height,
             FourCC::new(&chosen.format.fourcc()),
         );
         let got = device.set_format(&requested).map_err(of)?;
-        // A driver that does not have the format sets another one and reports it only here.
+        // A driver that lacks the format sets another one and reports it only here.
         if got.fourcc != requested.fourcc {
             return Err(no_format(chosen.format.name()));
         }
@@ -282,7 +282,8 @@ impl V4l2Capture {
     }
 }
 
-/// A frame has too few bytes, as `reason` says: it is damaged, unless the driver's format is now another, which is a fault.
+/// Handles a frame with too few bytes: a fault when the driver's format has changed, else a damaged frame with
+/// `reason`.
 fn short_frame(
     opened: &OpenedCamera,
     now: Option<&Format>,
@@ -299,7 +300,7 @@ fn short_frame(
     }
 }
 
-/// Requests a rate; returns the one that the driver sets, if it can set any.
+/// Requests a rate. Returns the rate that the driver sets; `None` when it cannot set one.
 fn set_rate(device: &v4l::Device, rate: f64) -> Option<f64> {
     #[expect(
         clippy::cast_possible_truncation,
@@ -405,7 +406,7 @@ mod tests {
         };
         let damaged = CaptureStep::Damaged("1 of 2 bytes".into());
         check(Some((640, 480, b"YUYV")), Ok(damaged.clone()));
-        // A driver that reports no format.
+        // For a driver that reports no format.
         check(None, Ok(damaged));
         check(
             Some((320, 240, b"YUYV")),

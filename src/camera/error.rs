@@ -6,10 +6,10 @@ use std::time::Duration;
 /// Why a camera gives no frames. Every message ends with a fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CameraError {
-    /// No device at this path, or not now.
+    /// No device is at this path now.
     #[error("{0} is not there; plug it in, or see `handloom camera --list`")]
     NotFound(String),
-    /// The system denies access.
+    /// The system denies access to the device.
     #[error(
         "no permission to open {0}; add the user to the group video, or name the device in DeviceAllow of the unit"
     )]
@@ -22,7 +22,7 @@ pub enum CameraError {
     NoCamera {
         /// The device, as the user named it.
         device: String,
-        /// What it lacks.
+        /// What the device lacks.
         reason: String,
     },
     /// The camera does not have the requested format.
@@ -43,7 +43,7 @@ pub enum CameraError {
         /// The system's message.
         reason: String,
     },
-    /// The device is there and gives no frame.
+    /// The device exists but gives no frame.
     #[error(
         "{device} gave no frame for {:.1} s; it is opened again, unplug it and plug it in if that does not help", .after.as_secs_f64()
     )]
@@ -101,7 +101,7 @@ pub enum CameraError {
         /// The system's message.
         reason: String,
     },
-    /// The content of a file cannot be used, or not to its end. It is not opened again.
+    /// The content of a file cannot be used, or not up to its end. It is not opened again.
     #[error("{path} cannot be used as a camera: {reason}; give a clip or a PNG or JPEG image")]
     File {
         /// The file, as the user named it.
@@ -126,7 +126,7 @@ pub enum CameraError {
 }
 
 impl CameraError {
-    /// The error that an I/O error of `device` means.
+    /// Converts an I/O error of `device`.
     #[must_use]
     pub fn of(device: &str, error: &io::Error) -> Self {
         let device = device.to_owned();
@@ -145,13 +145,13 @@ impl CameraError {
         }
     }
 
-    /// Whether the camera is a file that cannot be used, which another attempt does not change.
+    /// Whether the camera is a file that cannot be used, so that another attempt would also fail.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::File { .. } | Self::FileHangs { .. })
     }
 
-    /// The name in messages.
+    /// Name of the error's kind in messages.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -180,11 +180,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_numbers_of_the_system_are_told_apart() {
-        let check = |number, name: &str, says: &str| {
+    fn system_error_numbers_are_distinguished() {
+        let check = |number, name: &str, expected: &str| {
             let error = CameraError::of("/dev/video0", &io::Error::from_raw_os_error(number));
             assert_eq!(error.name(), name);
-            assert!(error.to_string().contains(says), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
         };
         check(libc::ENOENT, "not_found", "--list");
         check(libc::EACCES, "denied", "group video");

@@ -1,35 +1,35 @@
-//! Events of a camera. A fault is reported once until capture was normal for a while.
+//! Events of a camera. A fault is reported once, until capture was normal for a while.
 
 use super::{CameraError, OpenedCamera};
 use std::collections::VecDeque;
 
-/// Events that wait to be read; beyond this number the oldest is dropped.
+/// Maximum number of unread events; beyond it the oldest is dropped.
 const EVENTS_MAX: usize = 64;
 
 /// An event of a camera.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CameraEvent {
-    /// It captures, for the first time or again.
+    /// The camera captures, for the first time or again.
     Opened(OpenedCamera),
-    /// It does not capture. It is opened again until it does.
+    /// The camera does not capture. It is opened again until it does.
     Fault(CameraError),
-    /// It does not capture. This fault was reported before, and capture was not normal for a while since.
+    /// The camera does not capture. This fault was reported before, and capture was not normal for long enough since.
     Relapse(CameraError),
-    /// A file is over.
+    /// The file has ended.
     Ended,
 }
 
-/// The state of the last event.
+/// The last reported state.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum ReportedState {
     #[default]
     Opening,
     Capturing,
-    /// With the fault of this name.
+    /// The camera has the fault of this name.
     Down(&'static str),
 }
 
-/// Turns what the camera's thread and its reader notice into events, each fault once.
+/// Turns reports of the camera's thread and its reader into events, each fault once.
 #[derive(Debug, Default)]
 pub(super) struct EventDeduper {
     state: ReportedState,
@@ -39,7 +39,7 @@ pub(super) struct EventDeduper {
 }
 
 impl EventDeduper {
-    /// A frame came. Returns whether capture begins with it.
+    /// Records a frame. Returns whether capture begins with it.
     pub(super) fn note_capture(&mut self, opened: &OpenedCamera) -> bool {
         let is_new = self.state != ReportedState::Capturing;
         if is_new {
@@ -49,12 +49,12 @@ impl EventDeduper {
         is_new
     }
 
-    /// Capture was normal for a while: the next fault is reported again.
+    /// Records that capture was normal for a while, so that the next fault is reported again.
     pub(super) fn note_healthy(&mut self) {
         self.faults.clear();
     }
 
-    /// The camera failed.
+    /// Records a fault of the camera.
     pub(super) fn note_fault(&mut self, error: CameraError) {
         let name = error.name();
         let was = std::mem::replace(&mut self.state, ReportedState::Down(name));
@@ -66,7 +66,7 @@ impl EventDeduper {
         }
     }
 
-    /// A file is over.
+    /// Records the end of a file.
     pub(super) fn note_end(&mut self) {
         self.push(CameraEvent::Ended);
     }
@@ -116,7 +116,7 @@ mod tests {
         }
         let read = deduper.drain();
         assert_eq!(read.len(), EVENTS_MAX);
-        // The first was the fault; how it stands now is the last.
+        // The first event, the fault, was dropped; the last event shows the present state.
         assert_eq!(read.front(), Some(&CameraEvent::Relapse(busy())));
         assert_eq!(read.back(), Some(&CameraEvent::Opened(opened())));
         assert!(deduper.drain().is_empty());

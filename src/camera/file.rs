@@ -1,4 +1,5 @@
-//! A file as a camera: a clip at its own rate, or a still image that repeats. The one use of [`crate::video`] here.
+//! A file as a camera: a clip at its own rate, or a still image that repeats. Only this module uses [`crate::video`]
+//! here.
 
 use super::{CameraError, CameraOpener, Capture, CaptureStep, OpenedCamera, PixelFormat, RawFrame};
 use crate::frame::{FrameSource, RgbFrame};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// Rates that a file may declare; for others 25 is used.
 const RATES: std::ops::RangeInclusive<f64> = 1.0..=240.0;
-/// Longest wait for a frame: a decoder on a busy machine is slow, one that is stuck must not be waited for.
+/// Maximum wait for a frame. A decoder on a busy machine is slow, but one that hangs must not block the camera.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest still image, in bytes.
 const STILL_BYTES_MAX: u64 = 64 << 20;
@@ -34,7 +35,7 @@ impl FileCamera {
         }
     }
 
-    /// Gives the frames as fast as they are read, with the same times.
+    /// Gives the frames as fast as they are read, with unchanged times.
     #[must_use]
     pub fn at_once(mut self) -> Self {
         self.is_paced = false;
@@ -56,7 +57,7 @@ struct FileCapture {
     start: Instant,
     is_paced: bool,
     count: u32,
-    /// Time of the frame that is decoded and waits for it.
+    /// Time of a decoded frame that is not due yet.
     ready: Option<Duration>,
     first: Option<Duration>,
     last: Duration,
@@ -117,17 +118,17 @@ impl FileCamera {
         unusable(&self.path.display().to_string(), reason)
     }
 
-    /// The image, if the file begins like a PNG or JPEG image.
+    /// Decodes the image; `None` when the file does not begin like a PNG or JPEG image.
     ///
     /// # Errors
-    /// When the file cannot be read, or is an image of another kind.
+    /// Fails when the file cannot be read, or is an image of another kind.
     pub fn still(&self) -> Result<Option<RgbFrame>, CameraError> {
         let unreadable = |reason: String| CameraError::NoFile {
             path: self.path.display().to_string(),
             reason,
         };
         let read = |e: std::io::Error| unreadable(e.to_string());
-        // Opening a pipe would wait for its writer.
+        // Opening a pipe would block until it has a writer.
         let kind = self.path.metadata().map_err(read)?;
         if kind.is_dir() {
             return Err(unreadable("it is a folder".to_owned()));
@@ -161,10 +162,10 @@ impl FileCamera {
     }
 }
 
-/// Bytes by which an image is recognised.
+/// Number of bytes from which an image is recognised.
 const HEAD: u64 = 16;
 
-/// Why the image that begins with `head` cannot be filmed; `None` for PNG, JPEG and what is no image.
+/// Why the image that begins with `head` cannot be used; `None` for PNG, JPEG and other files.
 fn foreign_image(head: &[u8]) -> Option<&'static str> {
     let at = |place: usize, magic: &[u8]| head.get(place..).is_some_and(|h| h.starts_with(magic));
     let brands = [&b"avif"[..], b"avis", b"heic", b"heix", b"mif1", b"msf1"];

@@ -11,9 +11,9 @@ use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 use std::time::{Duration, Instant};
 
-/// Appended to the elements; converts only what is none of these formats.
+/// Appended to the elements. Converts only frames in none of these formats.
 const TAIL: &str = "videoconvert ! video/x-raw,format=(string){YUY2,NV12,I420,RGB} ! appsink name=handloom_out sync=false max-buffers=1 drop=true";
-/// Time for the elements to start, and then for their first frame.
+/// Maximum time for the elements to start, and then for their first frame.
 const START_TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(5);
 
 const NO_START: &str = "the elements do not start";
@@ -90,7 +90,7 @@ struct GstCapture {
     pipeline: gst::Pipeline,
     sink: gst_app::AppSink,
     start: Instant,
-    /// Time of the first frame by the pipeline and since the camera's start.
+    /// Time of the first frame, by the pipeline's clock and since the camera's start.
     anchor: Option<(Duration, Duration)>,
     waiting: Option<gst::Sample>,
 }
@@ -104,12 +104,12 @@ impl GstCapture {
             paused = self.pipeline.state(START_TIMEOUT).0.map_err(|_| NO_START)?;
         }
         let is_live = match paused {
-            // A live source gives its first frame only when it plays.
+            // A live source gives its first frame only in the state PLAYING.
             gst::StateChangeSuccess::NoPreroll => true,
             gst::StateChangeSuccess::Success => false,
             gst::StateChangeSuccess::Async => return Err(NO_FRAME),
         };
-        // A live source gives its newest frame at once; a recording plays at its own rate, not as fast as it is read.
+        // A live source gives its newest frame at once. A recording plays at its own rate, not as fast as it is read.
         self.sink
             .set_property("sync", !is_live && self.is_recording());
         let playing = self.pipeline.set_state(gst::State::Playing);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_that_give_no_pictures_are_named() {
+    fn elements_that_give_no_frames_are_named() {
         let check = |elements: &str, name: &str| {
             let error = GstCamera::new(elements.into()).open(Instant::now()).err();
             assert_eq!(error.unwrap().name(), name, "{elements}");

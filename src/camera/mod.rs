@@ -1,8 +1,8 @@
 //! Live cameras: frames with their capture times.
 //!
-//! [`Camera`] captures in a thread of its own from what a [`CameraOpener`] opens: a V4L2 device ([`device`]), a GStreamer
-//! source ([`gst_source`]) or a file ([`mod@file`]). Only the newest frame is kept; an older one that was not
-//! read is dropped and counted. Every fault is a [`CameraError`], and the camera is opened again.
+//! [`Camera`] captures in a thread of its own from what a [`CameraOpener`] opens: a V4L2 device ([`device`]), a
+//! GStreamer source ([`gst_source`]) or a file ([`mod@file`]). Only the newest frame is kept; an older one that was
+//! not read is dropped and counted. Every fault is a [`CameraError`], and the camera is opened again.
 
 mod camera_handle;
 mod capture_state;
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 pub struct RawFrame {
     /// Capture time, since the camera was started; ascends from frame to frame, also when the camera is opened again.
     pub at: Duration,
-    /// The capture time by this process's clock; set by the camera's thread.
+    /// The capture time by this process's clock. The camera's thread sets it.
     pub taken: Instant,
     /// Layout of `bytes`.
     pub format: PixelFormat,
@@ -70,7 +70,7 @@ pub struct FormatRequest {
     pub height: u32,
     /// Frames per second.
     pub rate: f64,
-    /// Pixel format; `None` for the one that reaches the rate with the least work.
+    /// Pixel format; `None` for the format that reaches the rate with the least work.
     pub format: Option<PixelFormat>,
 }
 
@@ -88,17 +88,17 @@ impl Default for FormatRequest {
 /// A camera that was opened, and its format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenedCamera {
-    /// Name for messages.
+    /// Name in messages.
     pub name: String,
-    /// Path, which changes when a device comes back elsewhere.
+    /// Path, which changes when a device comes back under another number.
     pub path: String,
     /// Pixel format.
     pub format: PixelFormat,
     /// Pixels per row.
     pub width: usize,
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
-    /// Frames per second that the driver promises; `None` when it promises none.
+    /// Frames per second that the driver states; `None` when it states none.
     pub rate: Option<f64>,
 }
 
@@ -109,11 +109,11 @@ pub enum CaptureStep {
     Frame,
     /// A damaged frame came, with the reason.
     Damaged(String),
-    /// No frame came within the time.
+    /// No frame came within the timeout.
     NoFrame,
-    /// The next frame of a file is decoded, and its time has not come.
+    /// The next frame of a file is decoded, but is not due yet.
     NotDue,
-    /// No further frame comes: a file is over.
+    /// The file has ended: no frame follows.
     End,
 }
 
@@ -122,39 +122,39 @@ pub trait Capture {
     /// The camera and its format.
     fn opened(&self) -> &OpenedCamera;
 
-    /// Longest time without a frame; after that the camera counts as frozen.
+    /// Maximum time without a frame, after which the camera counts as frozen.
     fn frame_timeout(&self) -> Duration {
         let rate = self.opened().rate.filter(|rate| *rate >= 0.1);
         Duration::from_secs(1) + Duration::from_secs_f64(3.0 / rate.unwrap_or(10.0))
     }
 
-    /// Waits for the next frame, not much longer than `timeout`, and writes it into `frame`.
+    /// Waits about `timeout` for the next frame and writes it into `frame`.
     ///
     /// # Errors
-    /// When the camera must be opened again.
+    /// Fails when the camera must be opened again.
     fn next(&mut self, timeout: Duration, frame: &mut RawFrame)
     -> Result<CaptureStep, CameraError>;
 }
 
-/// Opens a camera, again after each fault.
+/// Opens a camera, and opens it again after each fault.
 pub trait CameraOpener: Send {
     /// The camera as the user named it, for messages.
     fn name(&self) -> String;
 
-    /// Whether it is a file: what cannot be decoded once is not opened again.
+    /// Whether it is a file: a file that cannot be decoded is not opened again.
     fn is_file(&self) -> bool {
         false
     }
 
-    /// Opens the camera. Times count from `start`.
+    /// Opens the camera. The times of frames count from `start`.
     ///
     /// # Errors
-    /// When it is not there or cannot be used.
+    /// Fails when the camera is missing or cannot be used.
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError>;
 }
 
 impl CameraAddress {
-    /// An opener for it.
+    /// Creates the opener for this address.
     #[must_use]
     pub fn opener(&self, request: FormatRequest) -> Box<dyn CameraOpener> {
         match self {

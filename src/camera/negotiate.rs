@@ -15,7 +15,7 @@ pub struct FormatOffer {
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// Highest frames per second; `None` when the driver gives none.
+    /// Maximum frames per second; `None` when the driver states none.
     pub rate: Option<f64>,
 }
 
@@ -54,7 +54,7 @@ impl FrameSizes {
     }
 }
 
-/// Chooses a size: the smallest that is not smaller than requested, else the largest.
+/// Chooses a size: the smallest that is at least as large as requested, else the largest.
 #[must_use]
 pub fn best_size(sizes: &[FrameSizes], request: &FormatRequest) -> Option<(u32, u32)> {
     let area = |(width, height): (u32, u32)| u64::from(width) * u64::from(height);
@@ -69,7 +69,8 @@ pub fn best_size(sizes: &[FrameSizes], request: &FormatRequest) -> Option<(u32, 
     enough.or_else(|| reachable().max_by_key(|s| area(*s)))
 }
 
-/// Chooses an offer: of the requested format if there is one, fast enough if any is, with the least work.
+/// Chooses an offer of the requested format, if any: the one with the least work among those that are fast enough,
+/// else the fastest.
 #[must_use]
 pub fn choose(offers: &[FormatOffer], request: &FormatRequest) -> Option<FormatOffer> {
     let fits = |o: &&FormatOffer| request.format.is_none_or(|f| f == o.format);
@@ -79,7 +80,7 @@ pub fn choose(offers: &[FormatOffer], request: &FormatRequest) -> Option<FormatO
     let slow = || {
         let rate = |o: &FormatOffer| o.rate.unwrap_or(0.0);
         offers.iter().filter(fits).max_by(|a, b| {
-            // Of two equally fast offers the one with less work is the greater.
+            // Of two equally fast offers, the one with less work wins.
             rate(a).total_cmp(&rate(b)).then(work(b).cmp(&work(a)))
         })
     };

@@ -1,11 +1,11 @@
-//! A camera's pixel formats → RGB, by the same rules as clips ([`crate::color`]).
+//! Converts a camera's pixel formats to RGB, by the same rules as for clips ([`crate::color`]).
 
 use super::RawFrame;
 use crate::color::{ChromaLayout, Converter, YuvFrame};
 use crate::frame::{PixelFormat, RgbFrame};
 use image::ImageFormat;
 
-/// Largest frame, in pixels: a wrong header must not exhaust the memory.
+/// Maximum number of pixels of a frame: a wrong header must not exhaust the memory.
 pub(super) const PIXELS_MAX: usize = 8192 * 8192;
 
 /// Converts frames to RGB; reuses its memory.
@@ -16,10 +16,10 @@ pub struct PixelConverter {
 }
 
 impl PixelConverter {
-    /// Writes `frame` as RGB, 8 bits per channel, into `out`, which takes its size.
+    /// Writes `frame` as RGB, 8 bits per channel, into `out`, which is resized.
     ///
     /// # Errors
-    /// When the bytes are too few for the size, or not a JPEG image.
+    /// Fails when there are too few bytes for the size, or when they are no JPEG image.
     pub fn to_rgb(&mut self, frame: &RawFrame, out: &mut RgbFrame) -> Result<(), String> {
         let (width, height) = (frame.width, frame.height);
         let too_large = width.checked_mul(height).is_none_or(|n| n > PIXELS_MAX);
@@ -114,7 +114,7 @@ fn unpack_yuyv(frame: &RawFrame, [luma, u, v]: [&mut Vec<u8>; 3]) {
     }
 }
 
-/// Bytes up to the last visible one.
+/// Number of bytes up to the last visible one.
 fn last_byte(frame: &RawFrame) -> usize {
     let whole = frame.format.frame_bytes(frame.stride, frame.height);
     match frame.format {
@@ -194,7 +194,7 @@ mod tests {
         out
     }
 
-    /// What [`crate::color`] makes of planes without padding.
+    /// The RGB bytes that [`crate::color`] gives for planes without padding.
     fn expected(planes: &[Vec<u8>; 3], size: (usize, usize), layout: ChromaLayout) -> RgbFrame {
         let mut out = RgbFrame::default();
         let half = size.0.div_ceil(2);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn jpegs_look_like_what_they_were_made_of() {
+    fn decoded_jpegs_are_near_their_source() {
         let scene = signing_scene(3, 10, 160, 120);
         let mut frame = raw(PixelFormat::Mjpg, (160, 120), 0);
         let mut encoder = JpegEncoder::new_with_quality(&mut frame.bytes, 95);
@@ -269,7 +269,7 @@ mod tests {
             .map(|(a, b)| u64::from(a.abs_diff(*b)))
             .sum();
         assert!(off / (160 * 120 * 3) < 4, "{off}");
-        // As most cameras send it: without its tables.
+        // Most cameras send images without these tables.
         let mut bare = frame.clone();
         let mut at = 2;
         while bare.bytes[at + 1] != 0xda {

@@ -1,4 +1,4 @@
-//! Finds a device again: a camera that is unplugged and plugged in often comes back under another number.
+//! Finds a device again: a camera that is unplugged and plugged in again often gets another number.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ pub struct DeviceCard {
     pub driver: String,
     /// Name of the product.
     pub card: String,
-    /// The port that it is plugged into.
+    /// The port of the device.
     pub bus: String,
 }
 
@@ -25,7 +25,7 @@ pub struct CameraIdentity {
     pub card: DeviceCard,
 }
 
-/// All `video<N>` in the folder of devices `dev`, by number.
+/// All nodes `video<N>` in the folder of devices `dev`, in the order of N.
 #[must_use]
 pub fn nodes(dev: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dev) else {
@@ -63,7 +63,7 @@ pub fn identity(dev: &Path, node: &Path, card: DeviceCard) -> CameraIdentity {
     }
 }
 
-/// Finds the device that was at `path` once; `None` while it is not there. `query` describes the device at a node.
+/// Finds the device that had the path `path`; `None` while it is missing. `query` describes the device at a node.
 #[must_use]
 pub fn find_again(
     dev: &Path,
@@ -72,7 +72,7 @@ pub fn find_again(
     query: &dyn Fn(&Path) -> Option<DeviceCard>,
 ) -> Option<PathBuf> {
     let is_there = |path: &Path| path.canonicalize().is_ok();
-    // A user who gives a lasting name means whatever device is there.
+    // With a persistent name, the user means any device that has it.
     if path.is_symlink() || path.starts_with(dev.join("v4l")) {
         return is_there(path).then(|| path.to_path_buf());
     }
@@ -193,7 +193,7 @@ mod tests {
             dev.find_again("video0", &identity).as_deref(),
             Some("video1")
         );
-        // The same make at another port is better than none.
+        // The same model at another port is accepted when no other fits.
         dev.unplug(1, &[]);
         assert_eq!(
             dev.find_again("video0", &identity).as_deref(),

@@ -109,14 +109,14 @@ struct BenchReport<'a> {
     choice: Result<BackendChoice, String>,
     /// What `fastest` and `fast` would choose.
     fastest: [Result<BackendChoice, String>; 2],
-    /// Before and after, degrees Celsius.
+    /// Temperatures before and after, degrees Celsius.
     temperatures: [Option<f64>; 2],
 }
 
 /// Benchmarks and prints the results.
 ///
 /// # Errors
-/// When the models cannot be used or a required accelerator does not work.
+/// Fails when the models cannot be used or a required accelerator does not work.
 pub fn run(args: &BenchArgs) -> Result<Exit, CliError> {
     if let Some(folder) = &args.accuracy {
         return accuracy::run(args, folder);

@@ -162,7 +162,7 @@ impl CheckReport {
 /// Checks everything and prints the results.
 ///
 /// # Errors
-/// When the config is to be printed and is wrong.
+/// Fails when the config is to be printed and is wrong.
 pub fn run(args: &CheckArgs) -> Result<Exit, CliError> {
     let sources = args.config.sources();
     let loaded = sources.and_then(|sources| Ok((config::load(&sources)?, sources)));

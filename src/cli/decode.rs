@@ -18,7 +18,7 @@ pub struct DecodeArgs {
 /// Serves the parent, whose socket is stdin, until it closes the socket.
 ///
 /// # Errors
-/// When stdin is no such socket or the parent is gone.
+/// Fails when stdin is no such socket or the parent is gone.
 pub(super) fn run(args: &DecodeArgs) -> Result<Exit, CliError> {
     let io = |error: io::Error| CliError::new(Exit::InOut, error);
     end_with_parent(args.parent).map_err(io)?;

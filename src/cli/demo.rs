@@ -90,7 +90,7 @@ const DATASET: [(&str, &str, i64, DemoClip); 15] = [
 /// Renders the dataset, processes it and draws the contact sheet.
 ///
 /// # Errors
-/// When the folder cannot be used, an encoder is missing or the job fails.
+/// Fails when the folder cannot be used, an encoder is missing or the job fails.
 pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
     let (dataset, result) = (args.out.join("dataset"), args.out.join("result"));
     refuse_foreign(&args.out)?;

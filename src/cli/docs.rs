@@ -30,7 +30,7 @@ const COMPLETIONS: [(Shell, &str); 3] = [
 /// Writes `man/man1/*.1` and the completions, laid out as below `/usr/share`.
 ///
 /// # Errors
-/// When the folder cannot be written.
+/// Fails when the folder cannot be written.
 pub fn run(args: &DocsArgs) -> Result<Exit, CliError> {
     write(&args.out).map_err(|error| {
         let out = args.out.display();

@@ -76,7 +76,7 @@ impl ExportArgs {
 /// Exports.
 ///
 /// # Errors
-/// With the exit code and the message for the user.
+/// Returns the exit code and the message for the user.
 pub fn run(args: &ExportArgs) -> Result<Exit, CliError> {
     let config = args.config();
     let mut console = Console::new(args.progress);

@@ -48,7 +48,7 @@ const LABEL_OVERHEAD_BYTES: usize = 64;
 /// Prints a summary of each file or folder.
 ///
 /// # Errors
-/// At the first that cannot be read.
+/// Fails at the first file or folder that cannot be read.
 pub fn run(args: &InspectArgs) -> Result<Exit, CliError> {
     for path in &args.files {
         if path.is_dir() {

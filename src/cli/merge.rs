@@ -51,7 +51,7 @@ pub struct MergeArgs {
 /// Joins the shards.
 ///
 /// # Errors
-/// With the exit code and the message for the user.
+/// Returns the exit code and the message for the user.
 pub fn run(args: &MergeArgs) -> Result<Exit, CliError> {
     let config = MergeConfig {
         out: args.out.clone(),

@@ -177,7 +177,7 @@ const SYNONYMS: [(&str, &str); 7] = [
 /// Parses the command line of this process.
 ///
 /// # Errors
-/// When it is wrong, or asks for help or the version.
+/// Fails when it is wrong, or asks for help or the version.
 pub fn parse() -> Result<Cli, clap::Error> {
     let mut command = Cli::command();
     // As in the daemon, a variable without a value is unset.
@@ -215,7 +215,7 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
 /// Runs the chosen subcommand.
 ///
 /// # Errors
-/// With the exit code and the message for the user.
+/// Returns the exit code and the message for the user.
 pub fn run(cli: Cli) -> Result<Exit, CliError> {
     let audience = match cli.command {
         Command::Camera(_) => Audience::TakesFlags,
@@ -245,7 +245,7 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
 /// Checks the flags that depend on each other.
 ///
 /// # Errors
-/// When two flags exclude each other; names both.
+/// Fails when two flags exclude each other; names both.
 fn check_flags(config: &Config) -> Result<(), CliError> {
     let conflict = config.flag_conflict();
     conflict.map_or(Ok(()), |conflict| {
@@ -256,7 +256,7 @@ fn check_flags(config: &Config) -> Result<(), CliError> {
 /// Calls `stop` on the first SIGINT or SIGTERM. The second ends the process.
 ///
 /// # Errors
-/// When the system provides no signal handler.
+/// Fails when the system provides no signal handler.
 fn on_stop(mut stop: impl FnMut() + Send + 'static) -> Result<Signals, CliError> {
     let listening = Signals::listen(move |signal| match signal {
         Signal::Stop => stop(),
@@ -271,7 +271,7 @@ fn on_stop(mut stop: impl FnMut() + Send + 'static) -> Result<Signals, CliError>
 /// the settings of the results to which more will be added.
 ///
 /// # Errors
-/// When a model or a required accelerator cannot be used, or `stop` is set.
+/// Fails when a model or a required accelerator cannot be used, or `stop` is set.
 fn open_backend(
     config: &Config,
     known: Option<&Value>,
@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused_with_what_is_allowed() {
-        for (flag, value, says) in [
+        for (flag, value, expected) in [
             ("--num-hands", "3", "1 to 2"),
             ("--frame-stride", "0", "frame-stride"),
             ("--min-hand-presence-confidence", "1.5", "0 to 1"),
@@ -391,7 +391,7 @@ mod tests {
                 Cli::try_parse_from(["handloom", "process", "d", "--out", "o", flag, value])
                     .unwrap_err()
                     .to_string();
-            assert!(error.contains(says), "{flag} {value}: {error}");
+            assert!(error.contains(expected), "{flag} {value}: {error}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 /// Reads the request from stdin and prints the report. Ends the process.
 ///
 /// # Errors
-/// When the request cannot be read or the parent is gone.
+/// Fails when the request cannot be read or the parent is gone.
 pub(super) fn run() -> Result<Exit, CliError> {
     let io = |error: io::Error| CliError::new(Exit::InOut, error);
     let mut text = String::new();

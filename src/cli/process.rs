@@ -168,7 +168,7 @@ impl ResumeArgs {
 /// Runs the job, or lists its plan.
 ///
 /// # Errors
-/// With the exit code and the message for the user.
+/// Returns the exit code and the message for the user.
 pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     let console = Console::new(args.progress);
     let mut config = args.config();
@@ -196,7 +196,7 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
 /// Runs the job of `config` to its end.
 ///
 /// # Errors
-/// With the exit code and the message for the user.
+/// Returns the exit code and the message for the user.
 pub(super) fn run_job(
     config: &Config,
     console: &Console,
@@ -218,12 +218,12 @@ pub(super) fn run_job(
     conclude(&observer, &job_config.out, &job_config.shape, &report)
 }
 
-/// Runs the job over `scan` in the output folder of `job_config`, until it is done or a signal stops it. Of a shard it is
-/// the folder of `attempt`, and the sealed batches of other attempts are taken over. Nothing is open in the folder when this
-/// returns.
+/// Runs the job over `scan` in the output folder of `job_config`, until it is done or a signal stops it. For a shard,
+/// this is the folder of `attempt`, and the sealed batches of other attempts are taken over. Nothing in the folder is
+/// open when this returns.
 ///
 /// # Errors
-/// With the exit code and the message for the user.
+/// Returns the exit code and the message for the user.
 fn run_in_folder(
     config: &Config,
     job_config: &JobConfig,
@@ -396,7 +396,7 @@ fn report_results(
             format!("  Sequence shape: ({accepted}, {length}, 126)\n"),
         ]);
     }
-    let per_gloss = report.judge.per_gloss().iter();
+    let per_gloss = report.clip_acceptance.per_gloss().iter();
     let per_gloss: Map<String, Value> = per_gloss.map(|(g, n)| (g.to_string(), json!(n))).collect();
     let event = json!({
         "event": "done", "accepted": accepted, "states": states(&report.counts), "per_gloss": per_gloss,

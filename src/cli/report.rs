@@ -52,7 +52,7 @@ pub struct ReportArgs {
 /// Writes the page or the contact sheet.
 ///
 /// # Errors
-/// When a folder cannot be read or the file cannot be written.
+/// Fails when a folder cannot be read or the file cannot be written.
 pub fn run(args: &ReportArgs) -> Result<Exit, CliError> {
     let files = &args.files;
     let open = |path: &PathBuf| {

@@ -67,7 +67,7 @@ impl ResequenceArgs {
 /// Makes the sequences.
 ///
 /// # Errors
-/// With the exit code and the message for the user.
+/// Returns the exit code and the message for the user.
 pub fn run(args: &ResequenceArgs) -> Result<Exit, CliError> {
     let config = args.config();
     super::check_flags(&config)?;

@@ -81,7 +81,7 @@ impl ConfigArgs {
 /// Runs the daemon until it ends.
 ///
 /// # Errors
-/// With the exit code and the message for the user.
+/// Returns the exit code and the message for the user.
 pub fn run(args: &DaemonArgs) -> Result<Exit, CliError> {
     daemon::run(&RunOptions {
         sources: args.config.sources()?,

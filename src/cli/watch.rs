@@ -88,7 +88,7 @@ const MESSAGES_A_TICK: usize = 5000;
 /// Shows the fleet live until the user ends it, or prints it once.
 ///
 /// # Errors
-/// When the broker's address or login cannot be used; with `--once` also when the broker cannot be reached.
+/// Fails when the broker's address or login cannot be used; with `--once` also when the broker cannot be reached.
 pub fn run(args: &WatchArgs) -> Result<Exit, CliError> {
     let broker = broker(args)?;
     let topics = subscriber::fleet(args.device.as_deref());

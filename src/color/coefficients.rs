@@ -1,4 +1,4 @@
-//! Numbers of the BT.601 matrix as swscale holds them, in its three roundings.
+//! The BT.601 matrix in swscale's numbers, with its three ways of rounding.
 
 /// BT.601 inverse matrix times 65536 as swscale keeps it: V to R, U to B, U to G, V to G.
 const V_TO_R: i32 = 104_597;
@@ -6,7 +6,7 @@ const U_TO_B: i32 = 132_201;
 const U_TO_G: i32 = -25_675;
 const V_TO_G: i32 = -53_279;
 
-/// Matrix in 13 fractional bits, for the 16-bit multiply-high of both fast ways and for full chroma.
+/// Matrix in 13 fractional bits, for the 16-bit multiply-high of paired chroma and for full chroma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Matrix {
     /// Luma that is black: 16 limited, 0 full.
@@ -55,7 +55,7 @@ pub(super) struct Shift {
 impl Shift {
     /// `coefficient` is 16.16 levels per chroma step; `luma` 16.16 levels per luma step.
     const fn new(coefficient: i32, luma: i32) -> Self {
-        // Rust's division truncates as C's does; both matter for the negative green ones.
+        // Rust's division truncates like C's, which matters for the negative green coefficients.
         #[allow(
             clippy::cast_possible_truncation,
             reason = "at most 132201 * 65536 / 65536"
@@ -67,7 +67,7 @@ impl Shift {
         }
     }
 
-    /// Luma steps for `chroma`, clamped to 0..=255 first.
+    /// Luma steps for `chroma`, which is first clamped to 0..=255.
     #[inline(always)]
     pub(super) fn steps(self, chroma: i32) -> i32 {
         self.offset + ((chroma.clamp(0, 255) * self.factor) >> 16)

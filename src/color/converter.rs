@@ -1,4 +1,5 @@
-//! The work of swscale's scaler at equal size: chroma is enlarged to the size of luma, then each row goes through a matrix.
+//! The work of swscale's scaler at equal size: chroma is enlarged to the size of luma, then each row goes through a
+//! matrix.
 //!
 //! Samples become 15 bits; chroma is enlarged horizontally first where each pixel has its own, then vertically. The
 //! three matrices differ only in rounding ([`Method`]).
@@ -11,22 +12,22 @@ use super::{ChromaLayout, ColorError, Exactness, YuvFrame};
 use crate::frame::RgbFrame;
 use rows::{Method, NEAREST, Rows, applied_weights};
 
-/// Chroma without color in 15 bits.
+/// Neutral chroma (gray) in 15 bits.
 const NEUTRAL: i16 = 128 << 7;
 
 /// Turns images into RGB; keeps its working planes and rows from one image to the next.
 #[derive(Debug, Default)]
 pub struct Converter {
-    /// U and V as 15-bit samples, of the width of the row that they are mixed into.
+    /// U and V as 15-bit samples, with the width of the row that they are mixed into.
     chroma: [Vec<i16>; 2],
     /// One chroma row of 15-bit samples before enlarging.
     line: Vec<i16>,
     rows: Rows,
-    /// The recipe of the last image and what it was made for.
+    /// The recipe of the last image and the format that it was made for.
     known: Option<(Format, Recipe)>,
 }
 
-/// What a recipe depends on: images of a clip share it.
+/// The properties that a recipe depends on; images of a clip share them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Format {
     coded: (usize, usize),
@@ -36,15 +37,15 @@ struct Format {
     full_range: bool,
 }
 
-/// What swscale does with an image.
+/// The steps of swscale's conversion of an image.
 #[derive(Debug)]
 struct Recipe {
-    /// Each pixel has its own chroma instead of sharing it with its neighbor.
+    /// Whether each pixel has its own chroma instead of sharing it with its neighbor.
     full_chroma: bool,
     full_range: bool,
-    /// Enlarges chroma horizontally, where that is done.
+    /// Enlarges chroma horizontally; `None` when no enlarging is needed.
     horizontal: Option<Filter>,
-    /// Enlarges chroma vertically; without it the nearest row is taken.
+    /// Enlarges chroma vertically; with `None` the nearest row is taken.
     vertical: Option<Filter>,
     /// Rows from here on are made by [`Method::PairedPortable`] unless chroma is full.
     portable_from: usize,
@@ -88,7 +89,7 @@ impl Converter {
         Self::default()
     }
 
-    /// Writes `frame` into `out`, which takes the visible size: `[height, width, 3]` u8, R G B.
+    /// Writes `frame` into `out`, which is resized to the visible size: `[height, width, 3]` u8, R G B.
     ///
     /// ```
     /// use handloom::color::{ChromaLayout, Converter, Exactness, YuvFrame};
@@ -113,7 +114,7 @@ impl Converter {
     /// ```
     ///
     /// # Errors
-    /// When the geometry is impossible or a plane is too short; `out` is then untouched.
+    /// Fails when the geometry is impossible or a plane is too short; `out` is then unchanged.
     pub fn to_rgb(
         &mut self,
         frame: &YuvFrame<'_>,
@@ -184,7 +185,8 @@ impl Converter {
     }
 }
 
-/// One image's rows; a type of its own because a closure's call is not always inlined into the AVX2 code.
+/// Converts one image's rows. It is a type of its own because a closure's call is not always inlined into the AVX2
+/// code.
 struct AllRows<'a> {
     converter: &'a mut Converter,
     recipe: &'a Recipe,
@@ -210,7 +212,7 @@ impl pulp::NullaryFnOnce for AllRows<'_> {
                 None => (y / rows_per_chroma, NEAREST),
             };
             if first + weights.len() > chroma_rows {
-                // swscale was promised more rows than it got: it stops here and leaves the rest unwritten.
+                // swscale expects more rows than it got: it stops here and leaves the rest unwritten.
                 target.fill(0);
                 exactness = Exactness::Approximate;
                 continue;
@@ -265,7 +267,7 @@ fn widen(source: &[u8], bits: u8, target: &mut [i16]) {
         }
         return;
     }
-    // 16 bits lose one.
+    // 16 bits lose one bit.
     let (left, right) = (15_u8.saturating_sub(bits), bits.saturating_sub(15));
     for (target, &sample) in target.iter_mut().zip(source.as_chunks::<2>().0) {
         let sample = (u32::from(u16::from_le_bytes(sample)) << left) >> right;
@@ -273,7 +275,7 @@ fn widen(source: &[u8], bits: u8, target: &mut [i16]) {
     }
 }
 
-/// Enlarges a chroma row of 15-bit `samples`, as many as the filter's source.
+/// Enlarges a chroma row of 15-bit `samples`, whose number is that of the filter's source.
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation, reason = "clamped to 16 bits")]
 fn enlarge(samples: &[i16], filter: &Filter, target: &mut [i16]) {

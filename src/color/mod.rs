@@ -1,7 +1,7 @@
 //! Color: decoded planar YUV into the RGB bytes that OpenCV 4.8.1 would have given.
 //!
-//! OpenCV hands every decoded image to FFmpeg's swscale with the size unchanged and bicubic asked for.
-//! The coded size, subsampling and depth then decide how chroma gets the size of luma:
+//! OpenCV passes every decoded image to FFmpeg's swscale, with unchanged size and bicubic filtering. The coded size,
+//! subsampling and depth then decide how chroma gets the size of luma:
 //!
 //! - 8-bit 4:2:0 and 4:2:2 of even height in three planes: the nearest chroma sample;
 //! - other images of even width: chroma shared by two pixels in a row, filtered vertically;
@@ -13,7 +13,7 @@
 //! build; the arithmetic here is plain integers and gives those bytes on every machine. The color
 //! tags of a clip have no effect: OpenCV never passes them to swscale, which then takes BT.601.
 //!
-//! Does not decode, crop, or scale, and knows nothing of GStreamer.
+//! This module does not decode, crop or scale, and does not depend on GStreamer.
 
 #![allow(
     clippy::inline_always,
@@ -80,7 +80,7 @@ pub struct YuvFrame<'a> {
     pub coded_height: usize,
     /// Subsampling of planes 1 and 2.
     pub layout: ChromaLayout,
-    /// Whether the decoder gives three planes: for these alone swscale has code without filters.
+    /// Whether the decoder gives three planes. Only for these does swscale have code without filters.
     pub is_planar: bool,
     /// 8 (one byte a sample) to 16 (two bytes little-endian a sample, the bits at its lower end).
     pub bit_depth: u8,
@@ -98,10 +98,10 @@ pub struct YuvFrame<'a> {
 pub enum Exactness {
     /// Byte-equal to OpenCV 4.8.1.
     Exact,
-    /// Exact but for an edge where OpenCV's bytes are undefined. It promises swscale the coded rows and hands
-    /// over the visible ones, so the last three or so of a cropped 10-bit 4:2:0 image are never written:
-    /// uninitialized memory there, black in a fresh process and black here. (The right edge of a cropped
-    /// image of odd coded width, which no codec in use makes, repeats its last visible chroma instead.)
+    /// Exact except for an edge where OpenCV's bytes are undefined. OpenCV declares the coded rows to swscale and
+    /// passes the visible ones, so the last three or so of a cropped 10-bit 4:2:0 image are never written:
+    /// uninitialized memory there, black in a fresh process and black here. (The right edge of a cropped image of odd
+    /// coded width, which no codec in use makes, repeats its last visible chroma instead.)
     Approximate,
 }
 
@@ -148,7 +148,7 @@ impl YuvFrame<'_> {
                     "plane {plane}: a stride of {stride} bytes is shorter than a row of {row} bytes"
                 ));
             }
-            // Saturation makes an absurd stride a plane that is too short.
+            // Saturation turns an absurd stride into a plane that is too short.
             let needed = stride.saturating_mul(rows - 1).saturating_add(row);
             let actual = self.planes[plane].len();
             if actual < needed {

@@ -1,4 +1,4 @@
-//! Other memory layouts of YUV as planes of little-endian samples.
+//! Converts other memory layouts of YUV to planes of little-endian samples.
 
 use super::{ChromaLayout, ColorError, YuvFrame};
 
@@ -7,29 +7,29 @@ use super::{ChromaLayout, ColorError, YuvFrame};
 pub enum Packing {
     /// Planes Y, U, V (or Y alone) of one byte or two bytes little-endian a sample.
     Planar,
-    /// The same with two bytes big-endian a sample.
+    /// Like `Planar`, with two bytes big-endian a sample.
     BigEndian,
-    /// A plane of Y and one of U and V in turn; V first with `is_v_first`. A decoder for hardware gives this in place of
-    /// three planes, a raw stream holds it: `is_raw`.
+    /// A plane of Y, and one in which U and V alternate. Hardware decoders give this layout instead of three planes;
+    /// a raw stream is stored in it.
     Pairs {
         /// Whether V comes before U.
         is_v_first: bool,
-        /// Whether the stream itself is stored so.
+        /// Whether the stream itself is stored in this layout.
         is_raw: bool,
     },
-    /// One plane of four bytes for two pixels; the places of Y, U, Y, V among them.
+    /// One plane of four bytes for two pixels; the positions of Y, U, Y, V among these bytes.
     Quads([usize; 4]),
 }
 
-/// Planes made of another layout; keeps its memory from one image to the next.
+/// Buffers for the planes; their memory is reused from one image to the next.
 #[derive(Debug, Default)]
 pub struct Planes([Vec<u8>; 3]);
 
 impl Planes {
-    /// The image of `frame`, whose planes are packed as `packing` says, as planes.
+    /// Converts `frame`, whose planes are packed as in `packing`, to planes.
     ///
     /// # Errors
-    /// When a plane is too short for its geometry.
+    /// Fails when a plane is too short for its geometry.
     pub fn unpack<'a>(
         &'a mut self,
         frame: YuvFrame<'a>,

@@ -1,16 +1,16 @@
-//! RGB images of every layout into RGB bytes, as swscale turns them into BGR24.
+//! Converts RGB images of every layout to RGB bytes, as swscale converts them to BGR24.
 
 use super::{ChromaLayout, ColorError, Converter, Exactness, YuvFrame};
 use crate::frame::RgbFrame;
 
-/// How an image with red, green and blue lies in memory; what else is in a pixel is ignored.
+/// Memory layout of an image with red, green and blue; other parts of a pixel are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RgbLayout {
-    /// Pixels of `size` bytes; `places`: of red, green and blue among them.
+    /// Pixels of `size` bytes; `places` are the positions of red, green and blue in a pixel.
     Bytes {
-        /// Bytes of a pixel.
+        /// Number of bytes of a pixel.
         size: usize,
-        /// Where red, green and blue are among them.
+        /// Positions of red, green and blue in a pixel, in bytes.
         places: [usize; 3],
     },
     /// Pixels of 16 bits little-endian: red above green above blue, five bits each but `green_bits`.
@@ -38,13 +38,13 @@ pub struct RgbPlanes<'a> {
     pub height: usize,
     /// How the samples lie in memory.
     pub layout: RgbLayout,
-    /// Bytes of each plane; unused ones are not read.
+    /// Bytes of each plane; unused planes are not read.
     pub planes: [&'a [u8]; 3],
     /// Bytes from one row to the next, per plane.
     pub strides: [usize; 3],
 }
 
-/// Bits of [`TO_YUV`].
+/// Fractional bits of [`TO_YUV`].
 const SHIFT: u32 = 15;
 
 /// swscale's matrix from red, green and blue to Y, U and V.
@@ -62,10 +62,10 @@ impl<'a> RgbPlanes<'a> {
         row.ok_or_else(|| ColorError(format!("plane {plane} ends before row {y}")))
     }
 
-    /// Writes the image into `out`. `converter` and `scratch` are used for more than 8 bits.
+    /// Writes the image into `out`. `converter` and `scratch` are used for more than 8 bits a sample.
     ///
     /// # Errors
-    /// When a plane is too short.
+    /// Fails when a plane is too short.
     pub fn to_rgb(
         &self,
         converter: &mut Converter,
@@ -132,7 +132,7 @@ impl<'a> RgbPlanes<'a> {
         Ok(Exactness::Exact)
     }
 
-    /// Fills Y, U and V with 15-bit samples, through swscale's 14 bits.
+    /// Fills Y, U and V with 15-bit samples, with swscale's intermediate 14 bits.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

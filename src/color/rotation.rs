@@ -34,7 +34,8 @@ pub fn rotate(frame: &RgbFrame, quarter_turns_clockwise: u8, out: &mut RgbFrame)
                 for step in 0..height {
                     for (row, pixels) in rows.chunks_exact_mut(height).enumerate() {
                         let along = band * BAND + row;
-                        // Clockwise, target row t is source column t read upwards; anticlockwise, the last but t downwards.
+                        // Clockwise, target row t is source column t read upwards; anticlockwise, the last but t
+                        // downwards.
                         let (x, y) = if turns == 1 {
                             (along, height - 1 - step)
                         } else {

@@ -1,4 +1,4 @@
-//! The plain rule against the fast path, known colors, geometry; the planes that other tests use too.
+//! Compares the plain rule with the fast path; tests known colors and geometry. Also makes planes for other tests.
 
 use super::*;
 use crate::frame::RgbFrame;

@@ -114,7 +114,7 @@ pub(super) fn broker_url(text: &str) -> Result<BrokerUrl, String> {
     BrokerUrl::new(text).map_err(|error| error.to_string())
 }
 
-/// A camera. Whether it is there shows when it is opened.
+/// A camera. Whether it exists is known when it is opened.
 pub(crate) fn camera_address(text: &str) -> Result<CameraAddress, String> {
     let address = line(text).ok().and_then(|text| CameraAddress::parse(&text));
     let what = "devices (/dev/v4l/by-id/..., /dev/video0 or 0), file:CLIP.mp4, file:STILL.png and gst:ELEMENTS";
@@ -138,7 +138,7 @@ pub(crate) fn choice<T: NamedChoice>() -> impl TypedValueParser<Value = T> {
         .try_map(|name| allowed(T::from_name(&name), "the names that are listed"))
 }
 
-/// A decoder. Whether a named element is there shows when GStreamer runs.
+/// A decoder. Whether a named element exists is known when GStreamer runs.
 pub(super) fn decoder(text: &str) -> Result<DecoderChoice, String> {
     let is_name = |b: u8| b.is_ascii_alphanumeric() || b"_-+.".contains(&b);
     let is_good = (1..=256).contains(&text.len()) && text.bytes().all(is_name);

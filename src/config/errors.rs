@@ -39,9 +39,9 @@ impl From<Problem> for ConfigError {
 pub struct FileLocation {
     /// The file.
     pub path: PathBuf,
-    /// From 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// Characters, from 1.
+    /// Column in characters, from 1.
     pub column: usize,
     /// The line as written, secrets hidden.
     pub text: String,
@@ -79,7 +79,7 @@ impl FileLocation {
         }
     }
 
-    /// For lines whose value may be anything, including a misspelt secret.
+    /// The same without the value in `text`, for lines that may hold a misspelt secret.
     pub(super) fn without_value(mut self) -> Self {
         if !self.text.trim_start().starts_with('[') {
             self.text = without_value(&self.text, "…");

@@ -200,7 +200,7 @@ pub(super) enum RawValue<'a> {
 }
 
 impl RawValue<'_> {
-    /// As a message shows it, with `hide` over all text.
+    /// The value for a message; `hide` replaces all text.
     pub(super) fn shown(&self, hide: impl Fn(&str) -> String + Copy) -> String {
         match self {
             Self::Bare(text) => hide(text),
@@ -219,7 +219,7 @@ impl RawValue<'_> {
 fn text(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => text.clone().into_owned(),
-        // Also hexadecimal and the like; a number that does not fit stays as written and is out of every range.
+        // Also hexadecimal and other radixes; a number that does not fit stays as written and is out of every range.
         DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
             .map_or_else(|_| number.to_string(), |n| n.to_string()),
         DeValue::Float(number) => number.as_str().to_owned(),
@@ -287,7 +287,7 @@ impl Config {
 
     /// The TOML literal of every key that is set, secrets hidden.
     pub(super) fn literals(&self) -> BTreeMap<String, String> {
-        // No map has keys that are no text, and no value is a map: it cannot fail.
+        // Cannot fail: no map has keys that are not text, and no value is a map.
         let text = toml::to_string(self).unwrap_or_default();
         let mut section = "";
         let mut literals = BTreeMap::new();

@@ -44,7 +44,7 @@ impl LoadedConfig {
 /// Reads, layers and validates all settings.
 ///
 /// # Errors
-/// With all problems.
+/// Returns all problems.
 pub fn load(sources: &Sources) -> Result<LoadedConfig, ConfigError> {
     let mut builder = ConfigBuilder::default();
     if let Some(path) = &sources.file {

@@ -48,7 +48,7 @@ pub struct NumbersConfig {
     /// [notebook: zero; corrected: interpolate]
     #[arg(id = "sequence.missing", long = "missing", value_name = "HOW", value_parser = choice::<Missing>())]
     pub missing: Option<Missing>,
-    /// Longest gap that is filled, in frames that were looked at [default: 4]
+    /// Longest gap that is filled, in processed frames [default: 4]
     #[arg(id = "sequence.max_gap", long = "max-gap", value_name = "N", value_parser = whole::<usize>(1, 10_000))]
     pub max_gap: Option<usize>,
     /// Multiply y by height / width, so that a hand keeps its shape in a picture that is not square

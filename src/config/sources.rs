@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The file that is read if none is named and it exists.
+/// The file that is read when none is named and it exists.
 pub const DEFAULT_FILE: &str = "/etc/handloom/handloom.toml";
 
 /// Prefix of all our variables.
@@ -35,7 +35,7 @@ impl Sources {
     /// The sources of this process: `file` (else [`DEFAULT_FILE`] if it exists), its environment and `set`.
     ///
     /// # Errors
-    /// When one of our variables is not UTF-8.
+    /// Fails when one of our variables is not UTF-8.
     pub fn of_process(file: Option<PathBuf>, set: Vec<String>) -> Result<Self, ConfigError> {
         let mut environment = Vec::new();
         let mut problems = Vec::new();
@@ -99,7 +99,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
         )))
     };
     let failed = |error: std::io::Error| unreadable(error.to_string());
-    // A pipe would block on opening, a device never end.
+    // A pipe would block on opening, and a device would never end.
     let kind = fs::metadata(path).map_err(failed)?;
     if !kind.is_file() {
         return Err(unreadable("it is not a regular file".to_owned()));

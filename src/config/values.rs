@@ -34,7 +34,7 @@ impl Secret {
     /// The first line of a file, without the line's end. Blocks on the file.
     ///
     /// # Errors
-    /// When it cannot be read, is empty or longer than MQTT allows.
+    /// Fails when it cannot be read, is empty or longer than MQTT allows.
     pub fn in_file(path: &Path) -> io::Result<Self> {
         let bad = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
         let mut text = String::new();
@@ -75,7 +75,7 @@ impl BrokerUrl {
     /// Parses `url`.
     ///
     /// # Errors
-    /// When `url` is not the URL of a broker.
+    /// Fails when `url` is not the URL of a broker.
     pub fn new(url: &str) -> Result<Self, UrlError> {
         BrokerAddress::parse(url).map(|address| Self {
             text: url.to_owned(),

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Daemon {
-    /// The backend, selected and opened now unless it is open. `on_probe` gets the name of every accelerator that is
-    /// measured.
+    /// Returns the shared backend. Selects and opens it first unless it is open. `on_probe` gets the name of every
+    /// accelerator that is measured.
     ///
     /// # Errors
-    /// When a required accelerator cannot be used, and when `is_stopped` ends the selection.
+    /// Fails when a required accelerator cannot be used, and when `is_stopped` ends the selection.
     pub(super) fn open_backend(
         &self,
         on_probe: &mut dyn FnMut(&str),
@@ -41,7 +41,7 @@ impl Daemon {
         Ok(backend)
     }
 
-    /// The settings of the earlier results: those of the job, unless it starts over, else those of the takes.
+    /// Settings of the earlier results: those of the job unless it starts over, otherwise those of the takes.
     fn recorded_settings(&self, config: &Config) -> Result<Option<Value>, StoreError> {
         if !self.starts_over.load(Ordering::Relaxed)
             && let Some(job) = self.ledger.lock().job()?
@@ -58,8 +58,8 @@ impl Daemon {
         }
     }
 
-    /// Reports an event on log, `state` and `fault`. Job and camera both report the chosen backend; one that the config
-    /// does not prefer is one fault.
+    /// Reports an event on log, `state` and `fault`. Job and camera both report the chosen backend; a backend that
+    /// the config does not prefer gives one fault only.
     pub(super) fn report_backend(&self, event: &BackendEvent) {
         match event {
             BackendEvent::Chosen {

@@ -31,7 +31,7 @@ pub(super) struct CameraSession<'a> {
     session: RecordingSession<FallbackDetector<'a>>,
     writer: TakeWriter<'a>,
     device: String,
-    /// The `record` command that has no answer yet, and the names of its takes.
+    /// The `record` command that is not answered yet, and the names of its takes.
     running: Option<(PendingCommand, Vec<String>)>,
     state: CameraPhase,
     reported_state: CameraPhase,
@@ -57,10 +57,10 @@ impl<'a> CameraSession<'a> {
         }
     }
 
-    /// Runs until the daemon stops or a file that stands in for the camera is over; then writes the last takes.
+    /// Runs until the daemon stops or the file of a `file:` camera ends; then writes the last takes.
     ///
     /// # Errors
-    /// When a model fails, a take cannot be written or the camera's thread is lost.
+    /// Fails when a model fails, a take cannot be written or the camera's thread is lost.
     pub(super) fn run(mut self) -> Result<(), CliError> {
         let ended = self.handle_events();
         self.session.close_camera();
@@ -112,8 +112,8 @@ impl<'a> CameraSession<'a> {
         Ok(())
     }
 
-    /// Writes what is left and answers the `record` command. With `may_wait` it waits for room until the daemon stops, and
-    /// then leaves the answer to the next process.
+    /// Writes the remaining takes and answers the `record` command. With `may_wait`, waits for room on the disk until
+    /// the daemon stops; the next process then answers the command.
     fn finish(&mut self, may_wait: bool) -> Result<(), CliError> {
         (self.writer.is_seal_due, self.writer.is_close_due) = (true, true);
         let written = self.write_rest(may_wait);
@@ -141,8 +141,8 @@ impl<'a> CameraSession<'a> {
         }
     }
 
-    /// Writes what waits, as far as there is room; returns whether all is on disk. A `record` command is answered when
-    /// its batches are.
+    /// Writes the waiting takes while there is room on the disk. Returns whether all are on disk. Answers a `record`
+    /// command once its batches are.
     fn flush(&mut self) -> Result<bool, CliError> {
         loop {
             match self.writer.write_next(self.running.is_some())? {
@@ -155,7 +155,7 @@ impl<'a> CameraSession<'a> {
         }
     }
 
-    /// Stores a finished sign. While another take waits for room it is not stored but requested again.
+    /// Stores a finished sign. While another take waits for room, drops the sign and requests it again.
     fn store_sign(&mut self, sign: Sign, backend: String) -> Result<(), CliError> {
         self.flush()?;
         let gloss = sign.gloss.clone();

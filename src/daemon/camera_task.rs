@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Requests that wait for the camera's thread.
+/// Maximum number of requests that wait for the camera's thread.
 const REQUESTS_MAX: usize = 16;
 /// A session that failed is started again after this time.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
@@ -53,11 +53,11 @@ pub(super) struct CameraHandle(Mutex<CameraStatus>);
 pub(super) struct CameraStatus {
     /// Requests that wait for the camera's thread; `None` without one.
     pub(super) requests: Option<VecDeque<CameraRequest>>,
-    /// Whether a file that stands in for the camera is over.
+    /// Whether the file of a `file:` camera has ended.
     is_over: bool,
     /// Counters for `health`; `None` without a camera.
     pub(super) health: Option<CameraHealth>,
-    /// Files of the takes that the mirror shall hold; `None` while they are written.
+    /// Files of the takes for the mirror; `None` while they are being written.
     pub(super) files: Option<Listing>,
 }
 
@@ -98,7 +98,7 @@ impl CameraHandle {
         status.health = Some(CameraHealth::default());
     }
 
-    /// Accepts no request from here on; returns those that wait.
+    /// Accepts no further requests; returns those that wait.
     fn close(&self) -> VecDeque<CameraRequest> {
         let mut status = self.lock();
         (status.is_over, status.health) = (true, None);
@@ -120,7 +120,7 @@ impl CameraHandle {
 /// Starts the thread, if the config names a camera. It ends with the daemon.
 ///
 /// # Errors
-/// When the thread cannot be started.
+/// Fails when the thread cannot be started.
 pub(super) fn start(
     daemon: &Arc<Daemon>,
     liveness: &Liveness,
@@ -139,7 +139,7 @@ pub(super) fn start(
     spawn("camera-task", run).map(Some)
 }
 
-/// Runs one session after another until the daemon stops, the file is over or the accelerator is required and lost.
+/// Runs one session after another until the daemon stops, the file ends or a required accelerator is lost.
 fn run_sessions(
     daemon: &Daemon,
     address: &CameraAddress,
@@ -183,7 +183,7 @@ fn run_sessions(
     }
 }
 
-/// Answers the requests that are not carried out.
+/// Refuses the commands of `requests`; at shutdown they stay unanswered.
 fn refuse(daemon: &Daemon, requests: VecDeque<CameraRequest>) {
     if !daemon.shutdown.is_requested() {
         let commands = requests.into_iter().filter_map(|request| match request {

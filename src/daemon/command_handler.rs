@@ -1,8 +1,8 @@
 //! Commands: parsed, written into the ledger, carried out or refused, and always answered.
 //!
 //! `pause` and `resume` are carried out at once, `snapshot` by a thread of its own, `record` and `undo` by the camera's
-//! thread, the others by the supervisor between two runs of the job. A command that comes again is not carried out
-//! again: its reply is repeated.
+//! thread, the others by the supervisor between two runs of the job. A repeated command is not carried out again; its
+//! reply is repeated.
 
 use crate::daemon::Daemon;
 use crate::daemon::camera_task::CameraRequest;
@@ -46,8 +46,8 @@ impl Daemon {
             Err(invalid) => return self.refuse_request(invalid.id, name, invalid.reason),
         };
         let (id, command) = (request.id, request.command);
-        // A broker does not mark a retained command that it delivers at once. Such a command has arrived, and its reply
-        // is repeated with every later delivery; any other would be carried out at an arbitrary later connection.
+        // Brokers do not set the retain flag when they deliver a message at once, so a retained command may be known
+        // already: its reply is then repeated. An unknown one is refused, because it may be of any age.
         if retained && !self.ledger.lock().knows_command(&id)? {
             let reason = "retained commands are not carried out: publish it without the retain flag, and clear the topic with an empty retained message";
             return self.refuse_request(Some(id), name, reason.to_owned());
@@ -84,14 +84,14 @@ impl Daemon {
     ) -> Result<(), StoreError> {
         tracing::warn!(target: LOG_TARGET, id, command = name, reason, "command refused");
         if let Some(short) = self.resources().output_disk_short.clone() {
-            // The reserve is not for what anybody may write.
+            // The disk's reserve is not used for replies to messages that anyone can publish.
             tracing::warn!(target: LOG_TARGET, short, "no reply to a refused command");
             self.telemetry.count_dropped();
             return Ok(());
         }
         let reply = Reply {
             id,
-            // Anybody may publish there; a name is never long.
+            // Anyone can publish on this topic; valid names are short.
             command: name.chars().take(64).collect(),
             state: ReplyState::Failed,
             reason: Some(reason),
@@ -103,7 +103,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Nothing fails from here on: the broker would send the command again, but the ledger has it already.
+    /// Cannot fail: the ledger already has the command, and an error would make the broker send it again.
     fn carry_out(self: &Arc<Self>, command: PendingCommand, arguments: Option<RecordArguments>) {
         match command.command {
             CommandName::Pause => {

@@ -20,9 +20,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Shortest time between two `progress` messages.
 pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// `health` is published every so many ticks.
+/// Number of ticks between two `health` messages.
 const HEALTH_TICKS: u64 = 10;
-/// The line of `systemctl status` is renewed every so many ticks.
+/// Number of ticks between two updates of the line that `systemctl status` shows.
 const STATUS_TICKS: u64 = 5;
 /// Longest time without a tick before the watchdog counts the thread as stuck.
 const STALL_LIMIT: Duration = Duration::from_mins(1);
@@ -78,7 +78,7 @@ async fn run_ticks(daemon: &Arc<Daemon>, stage: &Stage, mut stop: watch::Receive
             let (now, processed) = (Instant::now(), daemon.monitor.frames());
             let rate = frames_per_s(processed - frames, now - since);
             (frames, since) = (processed, now);
-            // The ledger may wait for the disk: one sample at a time, and the ticks continue.
+            // Reading the ledger may block on the disk: at most one sample is under way, and the ticks continue.
             if sampling.as_ref().is_none_or(JoinHandle::is_finished) {
                 let daemon = Arc::clone(daemon);
                 sampling = Some(spawn_blocking(move || {
@@ -97,7 +97,7 @@ async fn run_ticks(daemon: &Arc<Daemon>, stage: &Stage, mut stop: watch::Receive
 }
 
 impl Daemon {
-    /// Publishes the final state and what still waits, as far as the broker takes it, and ends the thread.
+    /// Publishes the final state, writes the waiting messages to the outbox, and ends the control thread.
     pub(super) fn end_control(&self, failure: Option<&CliError>) {
         let (phase, reason) = match failure {
             Some(failure) => (JobPhase::Error, failure.display_chain()),

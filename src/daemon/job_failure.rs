@@ -1,4 +1,4 @@
-//! What a failed run of the job means to the daemon's user: which component it concerns, why, and what is done about it.
+//! Describes a failed run of the job to the daemon's user: component, reason and action.
 
 use crate::daemon::Daemon;
 use crate::error::hints::Audience;
@@ -6,7 +6,7 @@ use crate::error::{CliError, Exit};
 use crate::inference::ModelFileError;
 use crate::storage::StoreError;
 
-/// What is done about a failure that ends the daemon.
+/// Action text of a fault that ends the daemon.
 const FATAL_ACTION: &str = "the daemon ends; fix it and start the daemon again";
 
 impl Daemon {
@@ -19,7 +19,7 @@ impl Daemon {
     }
 }
 
-/// Whether the output directory holds the same job over other content of the dataset.
+/// Whether the output directory holds the same job for another content of the dataset.
 pub(super) fn is_changed_dataset(failure: &CliError) -> bool {
     matches!(
         failure.error.downcast_ref(),
@@ -59,7 +59,7 @@ pub(super) fn component(failure: &CliError) -> &'static str {
     }
 }
 
-/// What is done about a failure that may pass.
+/// Action text of a fault that may be temporary.
 pub(super) fn action(failure: &CliError) -> &'static str {
     if is_changed_dataset(failure) {
         "nothing is read until a rescan: send the command rescan, which keeps what has not changed, or restore the dataset"

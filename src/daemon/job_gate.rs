@@ -1,5 +1,5 @@
-//! How many workers may work now: the configured number, less what limits them. Every change is put into force and
-//! published on `state`.
+//! How many workers may work now: the configured number, less what limits them. Every change is applied and published
+//! on `state`.
 
 use crate::daemon::telemetry::TelemetryPublisher;
 use crate::job::worker_pool::WorkerControl;
@@ -60,7 +60,8 @@ impl GateState {
 }
 
 impl JobGate {
-    /// At most `workers_max` workers; none while `is_paused`. `recording` is the stage that every recorded clip renews.
+    /// A gate for at most `workers_max` workers, none while `is_paused`. A recorded clip is a heartbeat of
+    /// `recording`.
     pub(super) fn new(
         control: Arc<WorkerControl>,
         telemetry: Arc<TelemetryPublisher>,
@@ -90,7 +91,7 @@ impl JobGate {
         self.change(|state| state.workers_max = workers_max);
     }
 
-    /// A run of the job begins or ends.
+    /// Notes that a run of the job begins or ends.
     pub(super) fn set_running(&self, is_running: bool) {
         self.change(|state| state.is_running = is_running);
     }
@@ -99,7 +100,7 @@ impl JobGate {
         self.change(|state| state.decision = Some(decision));
     }
 
-    /// A write found no room. Returns `true` when that is new.
+    /// Closes the gate because a write found no room. Returns `true` when that is new.
     pub(super) fn close_for_room(&self, reason: String) -> bool {
         self.change(|state| {
             let is_new = state.no_room.is_none();
@@ -108,12 +109,12 @@ impl JobGate {
         })
     }
 
-    /// There is room again, or nothing is to be written for now.
+    /// Notes that there is room again, or that nothing is to be written for now.
     pub(super) fn open_for_room(&self) {
         self.change(|state| state.no_room = None);
     }
 
-    /// The job runs on another backend than the configured one because of `reason`, or again on that one. Returns
+    /// Sets why the job runs on another backend than the configured one; `None` when it runs on that one. Returns
     /// whether the reason is new.
     pub(super) fn set_fallback(&self, reason: Option<String>) -> bool {
         self.change(|state| {

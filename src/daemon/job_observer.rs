@@ -11,7 +11,7 @@ use crate::storage::StoreError;
 use crate::system::disk;
 use std::time::{Duration, Instant};
 
-/// Where free room cannot be seen, as under a quota, a write is tried again this often. Each try writes a batch.
+/// Delay between writes where free space cannot be measured, as under a quota. Each attempt writes a batch.
 const BLIND_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Observes one attempt at the job.

@@ -1,4 +1,4 @@
-//! What the job's thread is to do next: commands between two runs, a new run, or none.
+//! What the job's thread does next: commands between two runs, a new run, or nothing.
 
 use crate::daemon::shutdown::{Shutdown, WakeSignal};
 use crate::job::worker_pool::WorkerControl;
@@ -22,7 +22,7 @@ pub(super) struct JobQueue {
     control: Arc<WorkerControl>,
 }
 
-/// What is to be done.
+/// Requests that the supervisor has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct JobRequests {
     /// An operator wants no job until further notice.
@@ -74,7 +74,7 @@ impl JobQueue {
         });
     }
 
-    /// What is to be done now. A later request stops the next run.
+    /// Takes the pending requests. A later request stops the next run.
     pub(super) fn take(&self) -> JobRequests {
         self.control.reset();
         let mut requests = lock_ignoring_poison(&self.requests);

@@ -16,15 +16,15 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often a missing mirror is looked for.
+/// Interval between checks for a missing mirror.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
-/// What is done about an incomplete mirror.
+/// Action text of the fault about an incomplete mirror.
 const RETRIED: &str = "job and camera continue; what is missing is copied when the mirror is back. To restore: copy the mirror's files to the output directory and check them with sha256sum -c SHA256SUMS";
-/// What is done about a mirror that belongs to another output directory.
+/// Action text of the fault about a mirror that belongs to another output directory.
 const NOT_RETRIED: &str =
     "job and camera continue without a copy; nothing in the mirror is changed";
 
-/// What is done about copies that have changed.
+/// Action text of the fault about copies that have changed.
 const COPIED_AGAIN: &str = "they are copied again; check the medium, which may be failing";
 
 /// Shared by the mirror's thread and the others.
@@ -37,33 +37,33 @@ pub(super) struct MirrorHandle {
 
 #[derive(Default)]
 struct MirrorStatus {
-    /// Files were sealed that no pass has seen.
+    /// Whether files were sealed that no pass has seen.
     is_pending: bool,
     is_copying: bool,
-    /// Files that the mirror lacks, as far as that is known.
+    /// Number of files that the mirror lacks; `None` while unknown.
     waiting: Option<usize>,
 }
 
 impl MirrorHandle {
-    /// With a first pass pending: a previous process may have sealed files.
+    /// A handle with a pending pass, because a previous process may have sealed files.
     pub(super) fn new() -> Self {
         let handle = Self::default();
         handle.notify_sealed();
         handle
     }
 
-    /// A file was sealed, or replaced.
+    /// Requests a pass, because a file was sealed or replaced.
     pub(super) fn notify_sealed(&self) {
         lock_ignoring_poison(&self.status).is_pending = true;
         self.work.notify();
     }
 
-    /// Files that the mirror lacks, as far as that is known.
+    /// Number of files that the mirror lacks; `None` while unknown.
     pub(super) fn waiting(&self) -> Option<usize> {
         lock_ignoring_poison(&self.status).waiting
     }
 
-    /// Waits until the mirror has everything that it can have, or until the process ends.
+    /// Waits until no pass is pending or under way, or until the process ends.
     pub(super) fn wait_until_idle(&self, shutdown: &Shutdown) {
         let is_busy = || {
             let status = lock_ignoring_poison(&self.status);
@@ -78,7 +78,7 @@ impl MirrorHandle {
     }
 }
 
-/// Why a mirror is incomplete, and what is done about it.
+/// Why a mirror is incomplete, and the action text of the fault.
 #[derive(Clone, PartialEq)]
 struct MirrorFault {
     reason: String,
@@ -124,7 +124,7 @@ impl Daemon {
         }
     }
 
-    /// Copies what is missing of the job's results and of the takes. Returns what prevented it, each fault once.
+    /// Copies missing files of the job's results and of the takes. Returns each fault once.
     fn copy_to_mirror(&self, to: &Path, verified: &mut Verified) -> Vec<MirrorFault> {
         let config = self.config();
         let out = &config.output.path;
@@ -147,7 +147,7 @@ impl Daemon {
         count_waiting();
         let mut faults: Vec<MirrorFault> = Vec::new();
         for target in &targets {
-            // One target may fail and the other succeed. But a foreign directory gets no file at all.
+            // One target may fail and the other succeed, but a mirror of another output gets no file at all.
             if faults.iter().any(|fault| fault.action == NOT_RETRIED) {
                 break;
             }
@@ -169,7 +169,7 @@ impl Daemon {
         faults
     }
 
-    /// Reads the copies of `target` at the start of the process and when its last file is finished.
+    /// Checks the copies of `target` at the start of the process and when its last file is finished.
     fn verify_mirror(
         &self,
         target: &MirrorTarget<'_>,
@@ -213,7 +213,7 @@ struct MirrorTarget<'a> {
 }
 
 impl MirrorTarget<'_> {
-    /// Files that are not in place, as far as that is known.
+    /// Number of files that the mirror lacks; 0 while unknown.
     fn waiting(&self) -> usize {
         let known = (self.list)().ok().flatten();
         known.map_or(0, |listing| self.mirror.waiting(&listing))

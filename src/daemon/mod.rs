@@ -81,7 +81,7 @@ use tokio::sync::watch;
 const ROOM_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a thread that is to end is polled.
 const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How long the end waits for the camera's last takes.
+/// How long the shutdown waits for the camera's last takes.
 const CAMERA_END_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a start waits for room on the disk: less than systemd allows it.
 const START_ROOM_TIMEOUT: Duration = Duration::from_secs(45);
@@ -101,7 +101,7 @@ pub struct RunOptions {
     pub retry_failed: bool,
     /// Whether to end when the job is done.
     pub once: bool,
-    /// After which time to end; `None`: on a signal.
+    /// Time after which to end; `None` runs until a signal.
     pub time_limit: Option<Duration>,
 }
 
@@ -130,12 +130,12 @@ struct Daemon {
     mirror: MirrorHandle,
     camera: CameraHandle,
     shutdown: Shutdown,
-    /// Ends the control thread, which is the last one: it publishes what the others leave.
+    /// Ends the control thread, which is the last one because it publishes the final messages of the others.
     control_stop: watch::Sender<bool>,
 }
 
 impl Daemon {
-    /// The daemon's parts, and what the connection to the broker publishes of them.
+    /// Makes the daemon, and the inputs of its connection to the broker.
     fn new(
         config: Config,
         mut ledger: Ledger,
@@ -191,7 +191,7 @@ impl Daemon {
         Ok((Arc::new(daemon), inputs))
     }
 
-    /// The config as it is now.
+    /// The config in force.
     fn config(&self) -> Arc<Config> {
         Arc::clone(&lock_ignoring_poison(&self.config))
     }
@@ -200,7 +200,7 @@ impl Daemon {
 /// Runs the daemon until a signal, until the time limit, or with `once` until the job is done.
 ///
 /// # Errors
-/// With the exit code and the message for the user.
+/// Returns the exit code and the message for the user.
 pub fn run(options: &RunOptions) -> Result<Exit, CliError> {
     let LoadedConfig {
         mut config,
@@ -263,7 +263,7 @@ pub fn run(options: &RunOptions) -> Result<Exit, CliError> {
         Ok(_) => format!("stopped with work left; {summary}"),
         Err(failure) => format!("ended: {}", failure.display_chain()),
     });
-    daemon.leave_shard();
+    daemon.release_shard();
     drop((watchdog, signals, lock));
     ended
 }
@@ -316,7 +316,7 @@ fn listen_to_signals(daemon: &Arc<Daemon>, sources: Sources) -> io::Result<Signa
     })
 }
 
-/// Pings systemd while no stage is stuck; `None` when systemd does not watch.
+/// Starts the thread that pings systemd while no stage is stuck; `None` when systemd does not watch this process.
 fn start_watchdog(liveness: Liveness) -> io::Result<Option<Watchdog>> {
     let Some(interval) = notify::watchdog_interval() else {
         return Ok(None);
@@ -331,7 +331,7 @@ fn start_watchdog(liveness: Liveness) -> io::Result<Option<Watchdog>> {
     Watchdog::start(interval, healthy, notify::ping).map(Some)
 }
 
-/// Ends the process in good order after `limit`, unless it ends before.
+/// Starts a thread that shuts the process down after `limit`.
 fn start_time_limit(limit: Duration, daemon: &Arc<Daemon>) -> Result<JoinHandle<()>, CliError> {
     let daemon = Arc::clone(daemon);
     spawn("time limit", move || {

@@ -21,7 +21,7 @@ use anyhow::anyhow;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// The value of a variable of this process. What is not UTF-8 names no shard.
+/// Value of an environment variable of this process; `None` also for one that is not UTF-8, which names no shard.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
@@ -37,7 +37,7 @@ impl Config {
     /// and returns it with its variables. `None` when the shard is given, or there is none.
     ///
     /// # Errors
-    /// When the environment names no shard, or two.
+    /// Fails when the environment names no shard, or two.
     pub(crate) fn resolve_shard(&mut self) -> Result<Option<DetectedShard>, CliError> {
         let detected = match self.run.shard {
             Some(ShardRequest::Auto) => environment::detect(variable),
@@ -49,10 +49,10 @@ impl Config {
         Ok(Some(detected))
     }
 
-    /// Refuses an attempt after `max` others that the engine has started.
+    /// Refuses this attempt when the variable that counts attempts has a number above `max`.
     ///
     /// # Errors
-    /// When the variable that counts them says so, or is no number.
+    /// Fails when the number is above `max`, or the variable is not a number.
     pub(crate) fn check_attempts(max: Option<NonZeroUsize>) -> Result<(), CliError> {
         let (Some(max), Some(attempt)) = (max, environment::attempt(variable)?) else {
             return Ok(());
@@ -102,7 +102,7 @@ impl Config {
     pub fn plan_options(&self) -> PlanOptions {
         let trimmed = |gloss: &String| gloss.trim().to_owned();
         let defaults = PlanOptions::default();
-        // Who names the classes wants all of them.
+        // A user who names the classes wants all of them.
         let has_classes = self.plan.subset.is_some() || self.plan.splits.is_some();
         let min_videos = if has_classes {
             1
@@ -154,7 +154,7 @@ impl Config {
         }
     }
 
-    /// What runs the models.
+    /// Which backend runs the models, and its settings.
     #[must_use]
     pub fn backend_request(&self) -> BackendRequest {
         let (run, own) = (&self.run.accelerator, &self.delegate);

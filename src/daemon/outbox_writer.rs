@@ -1,6 +1,6 @@
-//! Faults and replies on their way to the broker: written into the ledger's outbox, from which the connection takes
-//! them. Where the disk has no room they wait in memory, in order. A power cut loses what waits; the commands are then
-//! answered at the next start.
+//! Writes faults and replies into the ledger's outbox, from which the connection publishes them. Without room on the
+//! disk they wait in memory, in order. A power cut loses the waiting ones; the commands are then answered at the next
+//! start.
 
 use crate::daemon::Daemon;
 use crate::daemon::job_queue::PendingCommand;
@@ -18,8 +18,8 @@ use std::collections::VecDeque;
 use std::slice;
 use std::sync::{Arc, Mutex};
 
-/// Faults that wait at most; more are dropped. Replies need no limit here: each answers a command in the ledger, and
-/// without room in the ledger no command is accepted.
+/// Maximum number of waiting faults; more are dropped. Replies need no limit: each answers a command in the ledger,
+/// and without room in the ledger no command is accepted.
 const FAULTS_MAX: usize = 100;
 
 /// A key of the ledger's metadata and its new value; `None` removes it.
@@ -27,9 +27,9 @@ type MetadataChange = (&'static str, Option<&'static str>);
 
 /// A message that waits for the ledger.
 enum DeferredWrite {
-    /// A message, and when it was made.
+    /// A fault, and when it was reported.
     Fault(Message, Timestamp),
-    /// The final reply to a command, and what it changed.
+    /// The final reply to a command, and the metadata that it changes.
     Reply(Reply, Vec<MetadataChange>),
 }
 
@@ -49,7 +49,7 @@ impl OutboxWriter {
         }
     }
 
-    /// Logs and publishes what is wrong.
+    /// Logs and publishes a fault.
     pub(super) fn fault(&self, component: &str, reason: String, action: &str) {
         tracing::warn!(component, reason, action, "fault");
         let fault = Fault {
@@ -63,7 +63,7 @@ impl OutboxWriter {
         self.write(DeferredWrite::Fault(message, timestamp()));
     }
 
-    /// The final reply to a command, and in the same transaction the metadata that it changes.
+    /// Writes the final reply to a command and, in the same transaction, the metadata that it changes.
     pub(super) fn reply(
         &self,
         command: &PendingCommand,
@@ -97,7 +97,7 @@ impl OutboxWriter {
     /// Gives the commands of a previous process their final reply.
     ///
     /// # Errors
-    /// When the ledger fails.
+    /// Fails when the ledger fails.
     pub(super) fn refuse_interrupted(&self) -> Result<(), StoreError> {
         let open = self.ledger.lock().open_commands()?;
         for (id, name) in open {
@@ -105,7 +105,7 @@ impl OutboxWriter {
                 continue;
             };
             let reason = match command {
-                // Takes are kept by another ledger, which may have been faster.
+                // The takes are in another ledger, which may already have them.
                 CommandName::Record | CommandName::Undo => {
                     "the daemon was restarted before the command was done; a part of it may be done: check the takes before you send it again with another id"
                 }
@@ -120,7 +120,7 @@ impl OutboxWriter {
 
     /// Writes the waiting messages in order, until the ledger cannot be written.
     pub(super) fn flush(&self) {
-        // Held throughout: two writers would write the same.
+        // Locked throughout: two writers would write the same messages.
         let mut deferred = lock_ignoring_poison(&self.deferred);
         while let Some(next) = deferred.front() {
             let mut ledger = self.ledger.lock();
@@ -141,7 +141,7 @@ impl OutboxWriter {
         }
     }
 
-    /// The ledger's outbox has something new for the connection.
+    /// Wakes the connection: the ledger's outbox has a new message.
     pub(super) fn notify(&self) {
         self.telemetry.wake.notify_one();
     }

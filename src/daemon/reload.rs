@@ -29,13 +29,13 @@ impl Daemon {
     fn apply_config(&self, mut new: config::Config) {
         let old = self.config();
         if old.run.shard.is_some() && new.run.shard.is_some() {
-            // The folder of the shard takes the place of the output folder.
+            // The running daemon writes to the folder of the shard, not to the configured folder.
             new.output.path.clone_from(&old.output.path);
             new.run.shard = old.run.shard;
         }
         let changes = old.changes(&new);
         let (mut restart, mut live) = (changes.restart, changes.live);
-        // A daemon that began without a broker has no connection to change, and the other way round.
+        // Adding or removing the broker needs a restart: the connection is made at the start only.
         if old.mqtt.url.is_some() != new.mqtt.url.is_some() {
             new.mqtt = old.mqtt.clone();
             restart.extend(live.extract_if(.., |key| key.starts_with("mqtt.")));

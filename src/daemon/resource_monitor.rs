@@ -18,13 +18,13 @@ const STALL_LIMIT: Duration = Duration::from_mins(2);
 #[derive(Default)]
 pub(super) struct ResourceStatus {
     pub(super) sensors: SensorReadings,
-    /// Free on the output's disk.
+    /// Free space on the output's disk, MiB.
     pub(super) disk_free_mib: Option<u64>,
     /// Why nothing may be written to the output's disk: its reserve is touched.
     pub(super) output_disk_short: Option<String>,
     /// Whether takes lie on another disk than the output.
     has_takes_disk: bool,
-    /// The same for that disk.
+    /// Why nothing may be written to the takes' disk: its reserve is touched.
     takes_disk_short: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! The shard of a daemon: its output folder is that of an attempt, with the ledger and its outbox, and becomes the folder of
-//! the shard when that is whole.
+//! The shard of a daemon. The output folder, with the ledger and its outbox, is that of an attempt; once the shard is
+//! whole, it is renamed to the folder of the shard.
 
 use crate::config::Config;
 use crate::daemon::Daemon;
@@ -12,11 +12,11 @@ use crate::system::lock_ignoring_poison;
 use anyhow::anyhow;
 use std::sync::Arc;
 
-/// Puts the folder for the shard of `config` in the place of its output folder. Returns the attempt at the shard; `None`
-/// without a shard, or when it is whole.
+/// Replaces the output folder of `config` by the folder for its shard. Returns the attempt at the shard; `None`
+/// without a shard, or when the shard is whole.
 ///
 /// # Errors
-/// When the folder cannot be made or `mode` is not for a shard.
+/// Fails when the folder cannot be made or `mode` is not for a shard.
 pub(super) fn open(config: &mut Config, mode: OpenMode) -> Result<Option<Attempt>, CliError> {
     let Some(ShardRequest::Of(shard)) = config.run.shard else {
         return Ok(None);
@@ -44,14 +44,14 @@ pub(super) fn open(config: &mut Config, mode: OpenMode) -> Result<Option<Attempt
 }
 
 impl Daemon {
-    /// Makes the folder of the attempt, whose job is done, that of the shard.
+    /// Renames the folder of the attempt, whose job is done, to that of the shard.
     pub(super) fn finish_shard(&self) -> Result<(), StoreError> {
         let mut place = lock_ignoring_poison(&self.attempt);
         let Some(attempt) = place.take() else {
             return Ok(());
         };
         let mut ledger = self.ledger.lock();
-        // Its files are closed while the folder gets another name.
+        // The ledger's files are closed while the folder is renamed.
         ledger.close()?;
         let finished = attempt.finish();
         let is_first = matches!(finished, Ok(true));
@@ -75,9 +75,9 @@ impl Daemon {
         Ok(())
     }
 
-    /// At the end of the process: lets another one continue an attempt that is not whole, and removes one that nobody
-    /// needs.
-    pub(super) fn leave_shard(&self) {
+    /// Called at the end of the process. Releases an unfinished attempt, so that another process can continue it, and
+    /// removes one that is not needed.
+    pub(super) fn release_shard(&self) {
         let Some(attempt) = lock_ignoring_poison(&self.attempt).take() else {
             return;
         };

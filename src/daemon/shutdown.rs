@@ -24,7 +24,7 @@ pub(super) struct Shutdown {
 }
 
 impl Shutdown {
-    /// A request winds down the run of the job that `control` steers.
+    /// A request for shutdown winds down the run of the job that `control` controls.
     pub(super) fn new(control: Arc<WorkerControl>) -> Self {
         let (open, closed) = bounded(0);
         Self {
@@ -37,7 +37,7 @@ impl Shutdown {
         }
     }
 
-    /// Ends the process in good order: the job winds down, then every thread.
+    /// Shuts the process down: first the job, then every thread.
     pub(super) fn request(&self) {
         if lock_ignoring_poison(&self.open).take().is_some() {
             notify::stopping();
@@ -47,7 +47,7 @@ impl Shutdown {
         }
     }
 
-    /// As [`Self::request`]; the process ends with `error`.
+    /// Like [`Self::request`], but the process ends with `error`.
     pub(super) fn request_after(&self, error: CliError) {
         *lock_ignoring_poison(&self.error) = Some(error);
         self.request();
@@ -103,7 +103,7 @@ impl WakeSignal {
         self.sender.try_send(()).ok();
     }
 
-    /// The channel that a notification comes through.
+    /// The channel that carries the notifications.
     pub(super) fn channel(&self) -> &Receiver<()> {
         &self.receiver
     }

@@ -35,7 +35,7 @@ struct Progress {
     commands: Vec<PendingCommand>,
     is_run_wanted: bool,
     backoff: Backoff,
-    /// The failure that was reported last: it is one fault until the job succeeds or the failure changes.
+    /// The failure that was reported last. It is not reported again until the job succeeds or the failure changes.
     reported: Option<String>,
     outcome: Exit,
 }
@@ -51,7 +51,7 @@ impl Daemon {
     /// Runs the job until the process ends, or until it is done when `once`.
     ///
     /// # Errors
-    /// When the job cannot run and will not later; with `once` also when it might.
+    /// Fails when the job cannot run for a lasting reason; with `once` also for a temporary one.
     pub(super) fn supervise(&self, options: &RunOptions) -> Result<Exit, CliError> {
         let [first_delay, max_delay] = RETRY_DELAYS;
         let mut progress = Progress {

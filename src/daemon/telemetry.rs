@@ -1,5 +1,5 @@
-//! Telemetry: every thread reports the state of job, camera and workers here. The control thread makes messages of it, at
-//! most one a second on each channel.
+//! Telemetry: every thread reports the state of job, camera and workers here. The control thread publishes it, at
+//! most once a second on each channel.
 
 use crate::daemon::control::PROGRESS_INTERVAL;
 use crate::dataset::acceptance::StateCounts;
@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
-/// Transient messages that wait for the connection at most; the next one is dropped.
+/// Maximum number of transient messages that wait for the connection; further ones are dropped.
 const TRANSIENT_MAX: usize = 16;
 
-/// The publishing ends.
+/// Collects what the threads report, and sends it to the connection.
 pub(super) struct TelemetryPublisher {
     /// The ledger's outbox has something new.
     pub(super) wake: Arc<Notify>,
@@ -31,13 +31,13 @@ pub(super) struct TelemetryPublisher {
     progress: watch::Sender<Option<Vec<u8>>>,
     transient: mpsc::Sender<TransientMessage>,
     counters: Arc<Counters>,
-    /// Last number of each channel.
+    /// Last sequence number of each channel.
     seqs: Mutex<BTreeMap<&'static str, u64>>,
     known: Mutex<TelemetryState>,
     published: Mutex<Published>,
 }
 
-/// The last contents: what has not changed is not published again.
+/// The contents published last; an unchanged one is not published again.
 #[derive(Default)]
 struct Published {
     state: Option<StateReport>,
@@ -45,7 +45,7 @@ struct Published {
 }
 
 impl TelemetryPublisher {
-    /// Both ends: the receiving one is for the connection. `counters` counts the messages that are dropped.
+    /// Makes the publisher, and the inputs of the connection. `counters` counts the messages that are dropped.
     pub(super) fn new(counters: Arc<Counters>) -> (Arc<Self>, PublisherInputs) {
         let (state, latest_state) = watch::channel(None);
         let (progress, latest_progress) = watch::channel(None);
@@ -74,27 +74,27 @@ impl TelemetryPublisher {
         (publisher, inputs)
     }
 
-    /// The job enters another phase.
+    /// Sets the phase of the job.
     pub(super) fn phase(&self, phase: JobPhase, reason: Option<String>) {
         tracing::info!(state = phase.name(), reason, "job");
         self.change(|known| (known.phase, known.reason) = (Some(phase), reason));
     }
 
-    /// The camera does something else.
+    /// Sets what the camera does.
     pub(super) fn camera(&self, camera: CameraPhase) {
         self.change(|known| known.camera = camera);
     }
 
-    /// What is wrong with the connection to the broker, if anything.
+    /// Sets what is wrong with the connection to the broker; `None` when nothing is.
     pub(super) fn broker(&self, issue: Option<String>) {
         self.change(|known| known.broker = issue);
     }
 
-    /// Another number of workers may work.
+    /// Sets how many workers may work, their maximum, and why fewer may work.
     pub(super) fn set_workers(&self, workers: usize, workers_max: usize, throttles: Vec<String>) {
         self.change(|known| {
             if workers != known.workers {
-                // The rate of other workers predicts nothing.
+                // The rate of another number of workers is no prediction.
                 known.forget_rate();
             }
             let is_new = known.throttles != throttles;
@@ -105,12 +105,12 @@ impl TelemetryPublisher {
         });
     }
 
-    /// Another backend runs the models.
+    /// Sets the name of the backend that runs the models, and why it was chosen.
     pub(super) fn backend(&self, name: &str, reason: &str) {
         self.change(|known| known.backend = (name.to_owned(), reason.to_owned()));
     }
 
-    /// A run of the job begins with `total` planned clips, `done` of them recorded before.
+    /// Notes that a run of the job begins with `total` planned clips, `done` of them recorded before.
     pub(super) fn begin(&self, run: &str, total: usize, done: usize) {
         self.change(|known| {
             known.run = Some(run.to_owned());
@@ -119,12 +119,12 @@ impl TelemetryPublisher {
         });
     }
 
-    /// The job makes `shard`, or all of it.
+    /// Sets the shard that the job makes; `None` for the whole job.
     pub(super) fn shard(&self, shard: Option<ShardName>) {
         self.change(|known| known.shard = shard);
     }
 
-    /// A clip is recorded. It is published with the next second's messages.
+    /// Notes a recorded clip. It is published with the next second's messages.
     pub(super) fn clip(&self, clip: ClipName, counts: &StateCounts) {
         let (now, mut known) = (uptime(), lock_ignoring_poison(&self.known));
         known.done += 1;
@@ -134,7 +134,7 @@ impl TelemetryPublisher {
         known.clips_per_min = known.rate.per_min(now);
     }
 
-    /// The counts of a finished job.
+    /// Sets the counts of a finished job.
     pub(super) fn counts(&self, counts: &StateCounts) {
         self.change(|known| known.counts.clone_from(counts));
     }
@@ -179,7 +179,7 @@ impl TelemetryPublisher {
         }
     }
 
-    /// Publishes a message that is kept nowhere: without a connection it is dropped and counted.
+    /// Publishes a transient message. Without a connection it is dropped and counted.
     pub(super) fn send(&self, channel: &'static str, payload: Vec<u8>, qos: QoS) {
         let message = TransientMessage {
             channel,
@@ -239,7 +239,7 @@ struct TelemetryState {
     backend: (String, String),
     workers: usize,
     workers_max: usize,
-    /// Why fewer workers work than could.
+    /// Why fewer workers may work than the maximum.
     throttles: Vec<String>,
     camera: CameraPhase,
     /// What is wrong with the connection to the broker.
@@ -274,7 +274,7 @@ impl TelemetryState {
             JobPhase::Processing if !self.throttles.is_empty() => {
                 (JobPhase::Degraded, self.throttle_reason())
             }
-            // The next job would not begin: that is published before it comes.
+            // The next job would not begin; that is published before there is one.
             JobPhase::Idle if self.workers == 0 => {
                 (base, join(self.reason.clone(), self.throttle_reason()))
             }
@@ -312,7 +312,7 @@ impl TelemetryState {
     /// The content of `progress`; `None` before the first run.
     fn progress(&self) -> Option<Progress> {
         let run = self.run.clone()?;
-        // As of the last clip; a finished job has no rate.
+        // The rate at the last clip; a finished job has none.
         let clips_per_min = self.clips_per_min.filter(|_| self.done < self.total);
         #[expect(clippy::cast_precision_loss, reason = "a number of clips")]
         let left = self.total.saturating_sub(self.done) as f64;
@@ -334,7 +334,7 @@ impl TelemetryState {
         })
     }
 
-    /// Both in one line, for the service manager.
+    /// State and progress in one line, for the service manager.
     fn summary(&self) -> String {
         let report = self.state();
         let mut line = report.state.name().to_owned();
@@ -354,7 +354,7 @@ impl TelemetryState {
     }
 }
 
-/// `state` with a restriction.
+/// The phase to publish for `state` under a restriction.
 fn degraded(state: JobPhase) -> JobPhase {
     match state {
         JobPhase::Error | JobPhase::Paused => state,

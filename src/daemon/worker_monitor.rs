@@ -32,7 +32,7 @@ pub(super) struct Snapshot {
 }
 
 impl WorkerMonitor {
-    /// For `workers` workers. Each may be busy for `limit` without processing a frame.
+    /// A monitor of `workers` workers. Each may be busy for `limit` without processing a frame.
     pub(super) fn new(liveness: &Liveness, workers: usize, limit: Duration) -> Self {
         Self {
             stages: (0..workers)
@@ -49,10 +49,10 @@ impl WorkerMonitor {
         self.frames.load(Ordering::Relaxed)
     }
 
-    /// The next frame that is processed within `timeout`.
+    /// Waits at most `timeout` for the next processed frame.
     ///
     /// # Errors
-    /// When none is, or another request is under way.
+    /// Fails when no frame is processed in time, or another request is under way.
     pub(super) fn snapshot(&self, timeout: Duration) -> Result<Snapshot, String> {
         let Ok(_request) = self.request.try_lock() else {
             return Err("another snapshot is under way; try again".to_owned());
@@ -69,7 +69,7 @@ impl WorkerMonitor {
         })
     }
 
-    /// The camera's thread has processed a frame of `device`.
+    /// Notes that the camera's thread has processed a frame of `device`; a requested snapshot gets it.
     pub(super) fn note_camera_frame(&self, frame: &RgbFrame, hands: &[Hand], device: &str) {
         self.frames.fetch_add(1, Ordering::Relaxed);
         self.offer(|| Snapshot {
@@ -123,7 +123,7 @@ impl FrameObserver for WorkerMonitor {
 }
 
 impl Snapshot {
-    /// As a JPEG, with the hand skeletons drawn on it.
+    /// Encodes the frame as JPEG, with the hand skeletons drawn on it.
     pub(super) fn jpeg(&mut self) -> Result<Vec<u8>, String> {
         let hands = usize::from(self.found.hand_count).min(self.found.landmarks.len());
         jpeg_with_hands(&mut self.frame, &self.found.landmarks[..hands])

@@ -1,34 +1,34 @@
-//! Decides the state of each planned clip, in plan order, by the notebook's minimum of frames and its limit per gloss.
+//! Decides the state of each planned clip, in plan order, by the notebook's minimum of frames and limit per gloss.
 
 use super::clip_note::ClipNote;
 use crate::sequence::{FrameTotal, Sequence};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Instances per state.
+/// Number of instances per state.
 pub type StateCounts = BTreeMap<State, usize>;
 
-/// The final state of an instance; every instance of the metadata ends in exactly one.
+/// The final state of an instance. Every instance of the metadata ends in exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
-    /// Its sequence is in the output.
+    /// The sequence of the instance is in the output.
     Accepted,
-    /// Fewer frames with a hand than needed.
+    /// Fewer frames have a hand than the minimum.
     TooShort,
-    /// No frame lies in its frame range.
+    /// The clip has no frame in the frame range of the instance.
     Empty,
-    /// Its clip is not there.
+    /// The clip does not exist.
     Missing,
-    /// Its clip or its frame numbers cannot be read.
+    /// The clip or its frame numbers cannot be read.
     Unreadable,
-    /// Its gloss already has enough accepted clips.
+    /// The gloss already has enough accepted clips.
     OverLimit,
-    /// Its gloss is not processed.
+    /// The selected glosses, subset or splits exclude the instance.
     NotSelected,
 }
 
 impl State {
-    /// All states, in the order in which they are shown.
+    /// All states, in display order.
     pub const ALL: [Self; 7] = [
         Self::Accepted,
         Self::TooShort,
@@ -53,7 +53,7 @@ impl State {
         }
     }
 
-    /// What it means, for people.
+    /// An explanation for people.
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
@@ -69,23 +69,23 @@ impl State {
         }
     }
 
-    /// The state of that name.
+    /// The state called `name`; `None` for an unknown name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|s| s.name() == name)
     }
 }
 
-/// What a worker made of a clip.
+/// The result of a worker for a clip.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// It was read.
+    /// The clip was read.
     Read(Box<Reading>),
-    /// It could not be read, for this reason.
+    /// The clip could not be read, for this reason.
     Unreadable(String),
-    /// It was not opened: its gloss had enough before its turn came.
-    Spared,
-    /// An earlier run gave it this state and reason; its reading is stored.
+    /// The clip was not opened, because its gloss had enough accepted clips before its turn came.
+    NotOpened,
+    /// An earlier run gave the clip this state and reason. Its reading is stored.
     Known(State, Option<String>),
 }
 
@@ -94,37 +94,37 @@ pub enum Outcome {
 pub struct Reading {
     /// The sequence with what it was made from.
     pub sequence: Sequence,
-    /// What ran the models.
+    /// Name of the backend that ran the models.
     pub backend: Arc<str>,
-    /// The element that decoded it; `None` when nothing had to be decoded.
+    /// The element that decoded the clip; `None` when nothing had to be decoded.
     pub decoder: Option<String>,
-    /// For which causes frames or pixels may differ from the notebook's.
+    /// The causes for which frames or pixels may differ from the notebook's.
     pub notes: BTreeSet<ClipNote>,
     /// Why decoding stopped before the end of the file, if it did.
     pub stopped_early: Option<String>,
 }
 
-/// The state of a clip, and its reading.
+/// The decision about a clip.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub struct ClipDecision {
     /// The final state.
     pub state: State,
-    /// Why it is not accepted.
+    /// Why the clip is not accepted.
     pub reason: Option<String>,
-    /// The reading, unless there was none.
+    /// The reading of the clip, if it was read in this run.
     pub reading: Option<Box<Reading>>,
 }
 
-/// Judges clips in plan order.
+/// Decides the state of clips, in plan order.
 #[derive(Clone, Debug)]
-pub struct Judge {
+pub struct ClipAcceptance {
     min_frames: usize,
     max_samples_per_gloss: Option<usize>,
     accepted: BTreeMap<Arc<str>, usize>,
 }
 
-impl Judge {
-    /// A judge that has seen no clip. `max_samples_per_gloss` of `None` or 0 is no limit.
+impl ClipAcceptance {
+    /// Starts without a clip. `max_samples_per_gloss` of `None` or 0 means no limit.
     #[must_use]
     pub fn new(min_frames: usize, max_samples_per_gloss: Option<usize>) -> Self {
         Self {
@@ -134,33 +134,33 @@ impl Judge {
         }
     }
 
-    /// Whether `gloss` has enough accepted clips already, so that no later one can be accepted.
+    /// Whether `gloss` already has enough accepted clips, so that no later clip can be accepted.
     #[must_use]
     pub fn is_full(&self, gloss: &str) -> bool {
         self.max_samples_per_gloss
             .is_some_and(|max| self.accepted(gloss) >= max)
     }
 
-    /// Accepted clips of `gloss`.
+    /// Number of accepted clips of `gloss`.
     #[must_use]
     pub fn accepted(&self, gloss: &str) -> usize {
         self.accepted.get(gloss).copied().unwrap_or(0)
     }
 
-    /// Accepted clips per gloss, sorted by gloss.
+    /// Number of accepted clips per gloss, sorted by gloss.
     #[must_use]
     pub fn per_gloss(&self) -> &BTreeMap<Arc<str>, usize> {
         &self.accepted
     }
 
-    /// The verdict on the next clip of the plan.
-    pub fn judge(&mut self, gloss: &Arc<str>, outcome: Outcome) -> Verdict {
-        let unread = |state, reason| Verdict {
+    /// Decides the state of the next clip of the plan, which shows `gloss`.
+    pub fn decide(&mut self, gloss: &Arc<str>, outcome: Outcome) -> ClipDecision {
+        let unread = |state, reason| ClipDecision {
             state,
             reason,
             reading: None,
         };
-        // Comes first: the notebook does not open a clip whose gloss is full.
+        // This check comes first: the notebook does not open a clip whose gloss is full.
         if self.is_full(gloss) {
             let accepted = self.accepted(gloss);
             let reason = format!("{gloss:?} already has {accepted} accepted clips");
@@ -169,7 +169,7 @@ impl Judge {
         let verdict = match outcome {
             Outcome::Read(reading) => {
                 let (state, reason) = self.assess(&reading);
-                Verdict {
+                ClipDecision {
                     state,
                     reason,
                     reading: Some(reading),
@@ -177,7 +177,7 @@ impl Judge {
             }
             Outcome::Unreadable(reason) => unread(State::Unreadable, Some(reason)),
             Outcome::Known(state, reason) => unread(state, reason),
-            Outcome::Spared => {
+            Outcome::NotOpened => {
                 let reason = "spared although its gloss was not full; please report this";
                 unread(State::Unreadable, Some(reason.to_owned()))
             }
@@ -193,7 +193,7 @@ impl Judge {
         let sequence = &reading.sequence;
         let start = sequence.window.start;
         let total = sequence.total_frames.map_or(0, FrameTotal::count);
-        // A count that an error ended is not the clip's.
+        // After an error, a count of decoded frames is not the length of the clip.
         let is_known = matches!(sequence.total_frames, Some(FrameTotal::Declared(_)))
             || reading.stopped_early.is_none();
         let (seen, sampled) = (sequence.frames_with_hand, sequence.figures.sampled);
@@ -251,22 +251,22 @@ mod tests {
     #[test]
     fn states_follow_the_frames() {
         let gloss: Arc<str> = "book".into();
-        let mut judge = Judge::new(8, Some(0));
+        let mut clip_acceptance = ClipAcceptance::new(8, Some(0));
         let mut check =
-            |outcome, expected| assert_eq!(judge.judge(&gloss, outcome).state, expected);
+            |outcome, expected| assert_eq!(clip_acceptance.decide(&gloss, outcome).state, expected);
         check(read_from(50, 0, 0), State::Empty);
         check(read_from(30, 0, 0), State::Unreadable);
         check(read(32, 7), State::TooShort);
         check(read(8, 8), State::Accepted);
         check(Outcome::Unreadable("bad".into()), State::Unreadable);
-        assert_eq!(judge.per_gloss(), &BTreeMap::from([(gloss, 1)]));
+        assert_eq!(clip_acceptance.per_gloss(), &BTreeMap::from([(gloss, 1)]));
     }
 
     #[test]
     fn what_is_known_counts_as_it_did() {
         use State::{Accepted, OverLimit, Unreadable};
         let gloss: Arc<str> = "book".into();
-        let mut judge = Judge::new(8, Some(2));
+        let mut clip_acceptance = ClipAcceptance::new(8, Some(2));
         let known = |state| Outcome::Known(state, None);
         let outcomes = [
             known(Accepted),
@@ -276,9 +276,9 @@ mod tests {
         ];
         let states: Vec<State> = outcomes
             .into_iter()
-            .map(|o| judge.judge(&gloss, o).state)
+            .map(|o| clip_acceptance.decide(&gloss, o).state)
             .collect();
-        // The last was accepted before the one ahead of it was read anew.
+        // An earlier run accepted the last clip, but the clip before it has now filled the limit.
         assert_eq!(states, [Accepted, Unreadable, Accepted, OverLimit]);
         for state in State::ALL {
             assert_eq!(State::from_name(state.name()), Some(state));
@@ -289,18 +289,18 @@ mod tests {
     fn the_limit_counts_accepted_clips_only() {
         use State::{Accepted, OverLimit, TooShort};
         let gloss: Arc<str> = "book".into();
-        let mut judge = Judge::new(8, Some(2));
+        let mut clip_acceptance = ClipAcceptance::new(8, Some(2));
         let outcomes = [
             read(32, 32),
             read(32, 0),
             read(32, 32),
             read(32, 32),
-            Outcome::Spared,
+            Outcome::NotOpened,
             Outcome::Unreadable("bad".into()),
         ];
         let states: Vec<State> = outcomes
             .into_iter()
-            .map(|o| judge.judge(&gloss, o).state)
+            .map(|o| clip_acceptance.decide(&gloss, o).state)
             .collect();
         assert_eq!(
             states,
@@ -308,6 +308,6 @@ mod tests {
                 Accepted, TooShort, Accepted, OverLimit, OverLimit, OverLimit
             ]
         );
-        assert!(judge.is_full("book") && !judge.is_full("deaf"));
+        assert!(clip_acceptance.is_full("book") && !clip_acceptance.is_full("deaf"));
     }
 }

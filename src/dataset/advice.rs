@@ -1,4 +1,4 @@
-//! What a file or a folder is that was given as a dataset and is none, and what to do about it.
+//! Explains what a file or a folder is that was given as a dataset and is not one, and what to do about it.
 
 use super::clip_table::{check_header, utf8_head, values};
 use super::file_kind::FileKind;
@@ -9,7 +9,7 @@ use crate::sequence::options::NamedChoice;
 use csv::ByteRecord;
 use std::collections::BTreeMap;
 
-/// Kinds of files that are told apart by their endings.
+/// Kinds of files that are recognized by their endings: endings, name and advice.
 const OTHERS: [(&[&str], &str, &str); 5] = [
     (
         &[".jpg", ".jpeg", ".png", ".bmp"],
@@ -50,13 +50,13 @@ const OTHERS: [(&[&str], &str, &str); 5] = [
     ),
 ];
 
-/// Columns that a table shows as an example.
+/// An example of the first lines of a table, for messages.
 const EXAMPLE: &str = "`path,gloss`, then for example `clips/1.mp4,book`";
 
-/// What to do when a format takes no other metadata file than its own.
+/// The advice for formats that do not accept a separate metadata file.
 pub const WITHOUT_METADATA: &str = "give the dataset without a metadata file";
 
-/// What to do when a dataset does not have the format that the user wants, but the one that is `found`.
+/// The advice when a dataset does not have the requested format. `found` is the format that it has, if any.
 #[must_use]
 pub fn of_other_format(found: Option<(FormatName, Recognition)>) -> String {
     found.map_or_else(
@@ -70,8 +70,8 @@ pub fn of_other_format(found: Option<(FormatName, Recognition)>) -> String {
     )
 }
 
-/// Whether the file `name` that starts with `head` is a list of clips; an error says what it lacks. `None` for a file without
-/// a table's ending and form.
+/// Whether the file `name` that starts with `head` is a list of clips; an error names what is missing. `None` for an
+/// empty file, another kind of file, and a file with neither the ending nor the columns of a table.
 #[must_use]
 pub fn is_list_of_clips(name: &str, head: &[u8]) -> Option<Result<(), String>> {
     let is_named = has_suffix(name, &[".csv", ".tsv"]);
@@ -82,8 +82,8 @@ pub fn is_list_of_clips(name: &str, head: &[u8]) -> Option<Result<(), String>> {
     (is_named || checked.is_ok()).then_some(checked)
 }
 
-/// What the file `name` in `folder` is, which starts with `head`, and what to do, as in "it is a tar archive: unpack it with
-/// `tar xf FILE` and give the folder".
+/// Explains what the file `name` in `folder` is, which starts with `head`, and what to do, as in "it is a tar
+/// archive: unpack it with `tar xf FILE` and give the folder".
 #[must_use]
 pub fn of_file(folder: &str, name: &str, head: &[u8]) -> String {
     let text = String::from_utf8_lossy(head);
@@ -154,7 +154,7 @@ pub fn of_file(folder: &str, name: &str, head: &[u8]) -> String {
     )
 }
 
-/// Why `files` are no dataset, and what to do.
+/// Explains why `files` are not a dataset, and what to do.
 #[must_use]
 pub fn of_tree(files: &FileTree) -> String {
     let clips = files.clips().count();
@@ -202,7 +202,7 @@ pub fn of_tree(files: &FileTree) -> String {
     advice.join("\n  ")
 }
 
-/// What the zip archive `name` with the files `names` is, when it is of a kind that is no dataset.
+/// Explains what the zip archive `name` is, which holds the files `names`; `None` when it may be a dataset.
 #[must_use]
 pub fn of_archive<'a>(
     name: &str,

@@ -1,5 +1,5 @@
-//! ASL Citizen: `splits/{train,val,test}.csv` with the columns Participant ID, Video file, Gloss and ASL-LEX Code, and the
-//! clips in `videos/`. The names of the files have glosses in them, which are not read, and dots.
+//! ASL Citizen: `splits/{train,val,test}.csv` with the columns Participant ID, Video file, Gloss and ASL-LEX Code,
+//! and the clips in `videos/`. The names of the files contain glosses, which are not read, and dots.
 
 use super::clip_table;
 use super::csv_list::{set_split, split_of_table};

@@ -1,6 +1,6 @@
-//! AUTSL: tables without a header, `train_labels.csv` and the like, with the name of a sample and the number of its class in
-//! each line: `signer0_sample1,41`. The clip is `signer0_sample1_color.mp4`, in the folder of its split or in any other;
-//! clips of depth are not read. The numbers are the glosses, and the class order.
+//! AUTSL: tables without a header, such as `train_labels.csv`. Each line has the name of a sample and the number of
+//! its class: `signer0_sample1,41`. The clip is `signer0_sample1_color.mp4`, in the folder of its split or in any
+//! other folder. Depth clips are not read. The numbers are used as glosses and as the class order.
 
 use super::clip_table::{line_of, table_bytes, too_many, utf8_head, values};
 use super::csv_list::split_of_table;
@@ -15,23 +15,23 @@ use csv::ByteRecord;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Classes are numbered below it; the real dataset has 226.
+/// Limit of class numbers, exclusive. The real dataset has 226 classes.
 const CLASSES_MAX: u32 = 100_000;
 
-/// Classes of the real dataset.
+/// Number of classes of the real dataset.
 const CLASSES: u32 = 226;
 
 /// The reader of AUTSL.
 pub(super) struct Autsl;
 
-/// Number of the signer in the name of a sample, as in `signer12_sample7`.
+/// The number of the signer in the name of a sample, as in `signer12_sample7`.
 fn signer(sample: &str) -> Option<u32> {
     let (signer, number) = sample.strip_prefix("signer")?.split_once("_sample")?;
     number.parse::<u32>().ok()?;
     signer.parse().ok()
 }
 
-/// The sample's name without what a clip's name has behind it.
+/// The name of the sample, without the suffix of a clip's name.
 fn sample(text: &str) -> &str {
     let stem = stem_of(text.trim());
     stem.strip_suffix("_color").unwrap_or(stem)
@@ -106,7 +106,7 @@ impl DatasetFormat for Autsl {
             .iter()
             .zip(0..)
             .find(|(class, index)| *class != index);
-        // A part of the real dataset keeps the numbers of its classes.
+        // A part of the real dataset keeps its class numbers, so gaps are allowed below `CLASSES`.
         if let Some((class, index)) = gap.filter(|_| *last >= CLASSES) {
             let class = class.to_string();
             let place = rows.place_of(&class);

@@ -1,8 +1,10 @@
-//! The classes of a dataset in the order of their numbers, and WLASL's official subsets, which are the beginning of its order.
+//! The classes of a dataset in the order of their numbers, and WLASL's official subsets, each of which is a prefix of
+//! that order.
 //!
-//! A class has the number that WLASL's authors gave it. Counting instances gives other classes for WLASL1000. The entries of
-//! the unchanged `WLASL_v0.3.json` are in that order, which a hash of their glosses proves. `wlasl_class_list.txt` has the
-//! same order, but spells class 163 `losear` where the metadata has `lose`, so it is read only where the metadata is cut down.
+//! A class has the number that WLASL's authors gave it. Counting instances gives other classes for WLASL1000. The
+//! entries of the unchanged `WLASL_v0.3.json` are in that order; a hash of their glosses proves it.
+//! `wlasl_class_list.txt` has the same order, but spells class 163 `losear` where the metadata has `lose`, so it is
+//! only read when the metadata is cut down.
 
 use super::instance::Entry;
 use super::splits::SplitsError;
@@ -36,7 +38,7 @@ impl NamedChoice for Subset {
 }
 
 impl Subset {
-    /// Number of its classes, which are those with the lowest numbers.
+    /// Number of classes in the subset. They are the classes with the lowest numbers.
     #[must_use]
     pub fn classes(self) -> usize {
         match self {
@@ -47,7 +49,7 @@ impl Subset {
         }
     }
 
-    /// SHA-256 of its glosses in the official order, with line feeds between them.
+    /// SHA-256 of the subset's glosses in the official order, joined by line feeds.
     fn glosses_sha256(self) -> &'static str {
         match self {
             Self::Wlasl100 => "e62a6ca48198856cee9c473e075dd607b43b29d31ce92957d73df74286daee23",
@@ -61,9 +63,9 @@ impl Subset {
 /// All classes of a job in the order of their numbers, from 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClassOrder {
-    /// Their glosses, each once.
+    /// The glosses of the classes, each once.
     pub glosses: Vec<Arc<str>>,
-    /// The files that give the order, for people.
+    /// Names of the files that give the order, for people.
     pub source: String,
 }
 
@@ -72,7 +74,7 @@ pub struct ClassOrder {
 pub struct JobClasses<'a> {
     /// The glosses that are processed.
     pub glosses: &'a [Arc<str>],
-    /// All classes in the order of their numbers, when it is known.
+    /// All classes in the order of their numbers, when that order is known.
     pub order: Option<&'a ClassOrder>,
 }
 
@@ -85,13 +87,13 @@ impl<'a> From<&'a Vec<Arc<str>>> for JobClasses<'a> {
 }
 
 impl<'a> JobClasses<'a> {
-    /// The classes in the order of their numbers: all, or those that are processed when no order is known.
+    /// The classes in the order of their numbers; when no order is known, the processed classes.
     pub(crate) fn numbered(self) -> &'a [Arc<str>] {
         self.order.map_or(self.glosses, |order| &order.glosses)
     }
 }
 
-/// The glosses of the first `count` entries, if the first entries are those of an official subset in its order.
+/// The glosses of the first `count` entries; `None` unless the first entries are an official subset in its order.
 pub(super) fn official_order(entries: &[Entry], count: usize) -> Option<Vec<Arc<str>>> {
     let (subset, _) = Subset::NAMED.iter().find(|(s, _)| s.classes() >= count)?;
     let first = entries.get(..subset.classes())?.iter();
@@ -102,10 +104,10 @@ pub(super) fn official_order(entries: &[Entry], count: usize) -> Option<Vec<Arc<
     is_official.then_some(glosses)
 }
 
-/// Reads a class list called `name`: `0<tab>book` in the first line, each class once.
+/// Reads a class list called `name`. Its first line is `0<tab>book`, and each class appears once.
 ///
 /// # Errors
-/// When a line is something else.
+/// Fails when a line has another form, another number or a repeated gloss.
 pub fn parse_class_list(name: &str, text: &[u8]) -> Result<Vec<Arc<str>>, SplitsError> {
     let text = String::from_utf8_lossy(text);
     let lines = text.trim_start_matches('\u{feff}').trim_end().lines();

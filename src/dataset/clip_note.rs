@@ -1,8 +1,9 @@
-//! What the manifest says of how a clip was read: each cause for which its frames or pixels may differ from the notebook's.
+//! The notes of the manifest about reading a clip: each cause for which frames or pixels may differ from the
+//! notebook's.
 
 use serde::{Deserialize, Serialize};
 
-/// A cause for which what is read of a clip may differ from what the notebook reads.
+/// A cause for which the frames or pixels of a clip may differ from the notebook's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ClipNote {
     /// Pixels at the edge of a cropped picture are undefined in OpenCV.
@@ -26,7 +27,7 @@ pub enum ClipNote {
 }
 
 impl ClipNote {
-    /// All of them.
+    /// All notes.
     pub const ALL: [Self; 9] = [
         Self::CroppedEdge,
         Self::CutOffJpeg,
@@ -48,7 +49,7 @@ impl ClipNote {
         )
     }
 
-    /// The key in the manifest.
+    /// The key of the note in the manifest.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -64,7 +65,7 @@ impl ClipNote {
         }
     }
 
-    /// The text in the manifest.
+    /// The text of the note in the manifest.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
-//! Tables of clips in text: one row a clip, values divided by commas, semicolons or tabs, quoted where they need it.
+//! Text tables of clips: one row per clip, values separated by commas, semicolons or tabs, with quotes where needed.
 //!
-//! UTF-8, UTF-16 and UTF-32 are read, with a byte order mark or without, and lines that end in CR LF. A row that cannot be
-//! read is refused with its line, and the others are read.
+//! UTF-8, UTF-16 and UTF-32 are read, with or without a byte order mark, and so are lines that end in CR LF. A row
+//! that cannot be read is refused with its line number, and the other rows are read.
 
 use super::dataset_rows::{ClipRow, DatasetRows, ROWS_MAX, TABLES_BYTES_MAX};
 use super::file_kind::FileKind;
@@ -12,17 +12,16 @@ use super::wlasl::MetadataError;
 use csv::{ByteRecord, Position, Reader, ReaderBuilder};
 use std::sync::Arc;
 
-/// Most columns of a table.
+/// Largest number of columns in a table.
 const COLUMNS_MAX: usize = 64;
 
-/// Names of a column that a message lists.
+/// Largest number of column names in a message.
 const NAMES_SHOWN: usize = 5;
 
-/// Most line breaks of a value: with more, a quote does not end where it should.
+/// Largest number of line breaks in a value. With more, a closing quote is probably missing.
 const VALUE_LINES_MAX: usize = 20;
 
-/// The columns that are read, each with the names under which it is found. Names are compared without case, spaces, `_`
-/// and `-`.
+/// Accepted names of the columns that are read. Names are compared without case, spaces, `_` and `-`.
 pub(super) const PATH: &[&str] = &[
     "path",
     "filepath",
@@ -64,7 +63,7 @@ const SIGNER: &[&str] = &[
 const START: &[&str] = &["startframe", "framestart", "firstframe", "beginframe"];
 const END: &[&str] = &["endframe", "frameend", "lastframe"];
 
-/// The bytes of the table behind `fill`, in UTF-8 unless they are in an old encoding.
+/// The bytes of the table that `fill` reads, in UTF-8 unless they are in an old encoding.
 pub(super) fn table_bytes(fill: &mut FillBytes<'_>) -> Result<Vec<u8>, MetadataError> {
     let mut text = Utf8Text::new(fill, TABLES_BYTES_MAX);
     let (mut bytes, mut piece) = (Vec::new(), Vec::new());
@@ -88,12 +87,12 @@ pub(super) fn table_bytes(fill: &mut FillBytes<'_>) -> Result<Vec<u8>, MetadataE
     }
 }
 
-/// A reader of the values in `bytes`, whose first line shows what divides them. The first line is a row like the others.
+/// A reader of the values in `bytes`. The first line determines the separator, and is read as a row like the others.
 pub(super) fn values(bytes: &[u8]) -> Reader<&[u8]> {
     reader_of(bytes, divider(bytes))
 }
 
-/// What divides the values in the first line of `bytes`.
+/// The separator of the values in the first line of `bytes`.
 pub(super) fn divider(bytes: &[u8]) -> u8 {
     let first = bytes
         .split(|byte| *byte == b'\n')
@@ -121,8 +120,8 @@ fn reader_of(bytes: &[u8], divider: u8) -> Reader<&[u8]> {
         .from_reader(bytes)
 }
 
-/// The line on which the record at `position` of the table in `bytes` begins. The reader's own count is that of the end of the
-/// row before.
+/// The line on which the record at `position` of the table in `bytes` begins. The reader's own count is the line on
+/// which the previous row ends.
 pub(super) fn line_of(position: Option<&Position>, bytes: &[u8]) -> u64 {
     let (at, line) = position.map_or((0, 0), |at| (at.byte(), at.line()));
     let rest = usize::try_from(at).ok().and_then(|at| bytes.get(at..));
@@ -131,7 +130,7 @@ pub(super) fn line_of(position: Option<&Position>, bytes: &[u8]) -> u64 {
     line + ends.filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// The places of the columns that are read.
+/// Indices of the columns that are read.
 #[derive(Debug)]
 struct Columns {
     names: Vec<Box<str>>,
@@ -145,7 +144,7 @@ struct Columns {
 }
 
 impl Columns {
-    /// The columns of a table whose first line is `header`.
+    /// Finds the columns of a table whose first line is `header`.
     fn of(header: &ByteRecord) -> Result<Self, String> {
         let names: Vec<Box<str>> = { header.iter() }
             .map(|name| String::from_utf8_lossy(name).trim().into())
@@ -198,7 +197,7 @@ impl Columns {
         })
     }
 
-    /// The columns that are only kept.
+    /// Indices of the columns that are only kept for the manifest.
     fn others(&self) -> Vec<usize> {
         let known = [self.id, self.split, self.signer, self.start, self.end];
         let is_other =
@@ -207,12 +206,12 @@ impl Columns {
     }
 }
 
-/// How many lines behind its first `row`, the bytes of a row with `columns`, takes in because a quote does not end where it
-/// should: it goes to the end of the file, or a line within a value is a row itself.
-fn swallowed(row: &[u8], columns: &Columns, divider: u8, is_last: bool) -> Option<usize> {
+/// The number of lines after its first that `row`, the bytes of a row, contains because a closing quote is missing:
+/// the quote runs to the end of the file, or a line within a value is itself a row. `None` when no quote is missing.
+fn lines_in_open_quote(row: &[u8], columns: &Columns, divider: u8, is_last: bool) -> Option<usize> {
     let mut record = ByteRecord::new();
     if is_last {
-        // A line that is added becomes a row of its own, unless a quote is open.
+        // An added line becomes its own row, unless a quote is open.
         let more = [row.trim_ascii_end(), b"\nx".as_slice()].concat();
         let count = reader_of(&more, divider).byte_records().count();
         if count < 2 {
@@ -230,10 +229,10 @@ fn swallowed(row: &[u8], columns: &Columns, divider: u8, is_last: bool) -> Optio
     lines.any(is_row).then_some(count)
 }
 
-/// Whether a table that starts with `head` has the columns of a list of clips.
+/// Checks that a table that starts with `head` has the columns of a list of clips.
 ///
 /// # Errors
-/// When it has not: which are missing.
+/// Fails when a column is missing, and names it.
 pub(super) fn check_header(head: &[u8]) -> Result<(), String> {
     let utf8 = utf8_head(head);
     let mut header = ByteRecord::new();
@@ -244,7 +243,7 @@ pub(super) fn check_header(head: &[u8]) -> Result<(), String> {
     }
 }
 
-/// The start of a text in UTF-8.
+/// The start of a text, converted to UTF-8.
 pub(super) fn utf8_head(head: &[u8]) -> Vec<u8> {
     let mut rest = head;
     let mut fill = |buffer: &mut [u8]| {
@@ -259,8 +258,8 @@ pub(super) fn utf8_head(head: &[u8]) -> Vec<u8> {
     utf8
 }
 
-/// Reads the list of clips in the file `table` behind `fill`: its first line has the names of the columns. `place` completes
-/// each row, whose only path is as written.
+/// Reads the list of clips in the file `table` through `fill`. Its first line has the names of the columns. `place`
+/// completes each row, whose `paths` holds only the path as written.
 pub(super) fn read(
     table: &str,
     fill: &mut FillBytes<'_>,
@@ -299,7 +298,8 @@ pub(super) fn read(
         );
         let (raw, is_last) = (&bytes[start..end], bytes[end..].trim_ascii().is_empty());
         let may_swallow = is_last || record.iter().any(|value| value.contains(&b'\n'));
-        let lost = { may_swallow.then(|| swallowed(raw, &columns, divider, is_last)) }.flatten();
+        let lost =
+            { may_swallow.then(|| lines_in_open_quote(raw, &columns, divider, is_last)) }.flatten();
         if let (Some(lost), Some(source)) = (lost, &source) {
             let (rows, lines, _) = swallowing.get_or_insert_with(|| (0, 0, source.clone()));
             (*rows, *lines) = (*rows + 1, *lines + lost);
@@ -348,7 +348,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// The values of a row of a table with `count` columns, without white space around them.
+/// The values of a row, without surrounding white space. `count` is the number of columns of the table.
 fn texts(record: &ByteRecord, count: usize) -> Result<Vec<&str>, String> {
     let surplus = record
         .iter()
@@ -383,7 +383,7 @@ fn frame_number(which: &str, text: &str, default: i64) -> FrameNumber {
     }
 }
 
-/// The dataset has more rows than are allowed.
+/// The error for a dataset with more rows than allowed.
 pub(super) fn too_many() -> MetadataError {
     MetadataError::Table(format!(
         "the dataset has more than the {ROWS_MAX} rows allowed: divide it, and give each part by itself"

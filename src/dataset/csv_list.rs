@@ -1,9 +1,10 @@
-//! A table with a row for each clip, in the folder of the clips or above: `path,gloss[,id,split,signer,start_frame,end_frame]`.
+//! A table with a row for each clip, in the folder of the clips or above it:
+//! `path,gloss[,id,split,signer,start_frame,end_frame]`.
 //!
-//! Paths are relative to the table's folder. The columns have names in the first line, in any order, also common other names
-//! (`file`, `label`, `participant`); further columns are kept for the manifest. Of several tables in the folder those named
-//! `train`, `val` and `test` are read, or all, and a table's name is the split of its rows when no column is. Frames are
-//! counted from 1, as in WLASL.
+//! Paths are relative to the table's folder. The first line names the columns, in any order; other common names
+//! (`file`, `label`, `participant`) are accepted. Further columns are kept for the manifest. With several tables in
+//! the folder, those named `train`, `val` and `test` are read, or else all. Without a split column a table's name is
+//! the split. Frames are counted from 1, as in WLASL.
 
 use super::clip_table;
 use super::dataset_rows::{ClipRow, DatasetRows};
@@ -22,7 +23,7 @@ impl DatasetFormat for CsvList {
         for table in files.tables(&[".csv", ".tsv"]) {
             if !files.has_head(table) {
                 problem = format!(
-                    "{table} was not looked at, since too many tables lie there: give the table itself"
+                    "{table} was not read, because the folder has too many tables: give the table itself"
                 );
                 continue;
             }
@@ -67,20 +68,21 @@ impl DatasetFormat for CsvList {
     }
 }
 
-/// The first of `names`.
+/// The first of `names`, for a message.
 fn shown(names: &[Box<str>]) -> String {
     const SHOWN_MAX: usize = 5;
     let more = if names.len() > SHOWN_MAX { ", …" } else { "" };
     format!("{}{more}", names[..names.len().min(SHOWN_MAX)].join(", "))
 }
 
-/// The split of the rows of `table`, by its name.
+/// The split that the name of `table` gives its rows.
 pub(super) fn split_of_table(table: &str) -> Option<&'static str> {
     let name = table.rsplit_once('/').map_or(table, |(_, name)| name);
     split_of(name.split(['.', '_', '-']).next().unwrap_or_default())
 }
 
-/// Gives `row` its split: a known name for the three common ones, else as written, else that of its table.
+/// Sets the split of `row`. Known names become `train`, `val` or `test`, others stay. An empty split becomes
+/// `of_table`.
 pub(super) fn set_split(row: &mut ClipRow, of_table: Option<&'static str>) {
     let known = split_of(&row.split).or(of_table.filter(|_| row.split.is_empty()));
     if let Some(split) = known {

@@ -1,4 +1,4 @@
-//! The rows that a reader finds, and what the plan needs of them: paths that are there, unique ids, numbers of signers.
+//! The rows that a reader finds, with what the plan needs: existing paths, unique ids, signer numbers.
 
 use super::file_tree::{FileTree, is_clip, path_below, stem_of};
 use super::instance::{
@@ -8,40 +8,40 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Most rows of a dataset; ASL Citizen has 83,399.
+/// Largest number of rows in a dataset; ASL Citizen has 83,399.
 pub const ROWS_MAX: usize = 200_000;
 
-/// Most bytes of all tables of a dataset, of which a few copies are in memory.
+/// Largest size of all tables of a dataset together, in bytes. Memory holds a few copies of them.
 pub const TABLES_BYTES_MAX: u64 = 32 << 20;
 
 /// Longest gloss, id and split, in bytes, as for WLASL.
 const NAME_BYTES_MAX: usize = 255;
 
-/// A clip as a reader finds it.
+/// The row of a clip, as a reader finds it.
 #[derive(Debug)]
 pub struct ClipRow {
-    /// As spelt.
+    /// The gloss as spelt in the table.
     pub gloss: String,
-    /// Where the clip may be, the likeliest first: a path in the dataset, or without a clip's ending a name that any clip
-    /// may have, in whatever folder unless one is named.
+    /// Candidates for the clip's path, the likeliest first. A candidate is a path in the dataset, or a name without
+    /// an ending, which matches a clip in the named folder, or in any folder when it names none.
     pub paths: Vec<String>,
-    /// Its id, when the table gives one.
+    /// The id of the clip; empty when the table gives none.
     pub id: String,
     /// Empty when unknown.
     pub split: String,
     /// Empty when unknown.
     pub signer: String,
-    /// First frame, counted as WLASL does, from 1; 0 for the first of the clip.
+    /// First frame, counted from 1 as in WLASL; 0 means the first frame of the clip.
     pub frame_start: FrameNumber,
-    /// Last frame; −1 for the last of the clip.
+    /// Last frame; −1 means the last frame of the clip.
     pub frame_end: FrameNumber,
-    /// First and last frame in the last of `paths`, when the clip is found there.
+    /// First and last frame that apply when the clip is found at the last of `paths`.
     pub range_of_last: Option<(i64, i64)>,
-    /// Where the row is.
+    /// The place of the row in its table.
     pub source: Option<SourceLine>,
-    /// What else it says.
+    /// The other values of the row.
     pub columns: Option<Arc<ExtraColumns>>,
-    /// Why it is not processed, if a value of it is the reason.
+    /// Why the row is not processed, if one of its values is the reason.
     pub refused: Option<String>,
 }
 
@@ -63,41 +63,41 @@ impl Default for ClipRow {
     }
 }
 
-/// What a reader has found.
+/// The rows that a reader has found.
 #[derive(Debug, Default)]
 pub struct DatasetRows {
-    /// The classes of a format whose clips have no paths.
+    /// The classes, of a format whose clips have no paths.
     pub entries: Vec<Entry>,
-    /// All classes in the order of their numbers, if they are known. They come first in the plan.
+    /// All classes in the order of their numbers, if that order is known. They come first in the plan.
     pub class_order: Option<Vec<Arc<str>>>,
     /// What the user probably did not intend.
     pub warnings: Vec<String>,
-    /// The glosses of official numbers, each with its first place.
+    /// The gloss of each official number, with the place where it first appears.
     pub(super) labels: BTreeMap<i64, (Arc<str>, SourceLine)>,
-    /// How many rows give a number another gloss, and the first of them.
+    /// Number of rows that give a number another gloss, and a message about the first.
     pub(super) label_conflicts: Option<(usize, String)>,
     /// Whether the list of classes gives their numbers.
     pub(super) has_numbers: bool,
     rows: Vec<(Option<Arc<str>>, Instance)>,
-    /// First and last frame in the last candidate of a row's path, by its index.
+    /// First and last frame that apply with the last candidate path of a row, by index of the row.
     ranges: HashMap<usize, (i64, i64)>,
-    /// Names of the signers with their numbers in the order of appearance, by row.
+    /// The names of signers, numbered from 0 in order of appearance.
     signers: HashMap<Box<str>, i64>,
-    /// One copy of each gloss and path of a table.
+    /// One shared copy of each gloss.
     texts: HashMap<Box<str>, Arc<str>>,
 }
 
-/// Where the clips are whose paths a dataset gives.
+/// The locations of clips whose paths a dataset gives.
 #[derive(Debug, Default)]
 pub struct ClipPaths {
-    /// The path of each clip that is there, by id.
+    /// The path of each existing clip, by id.
     pub present: HashMap<Arc<str>, Arc<str>>,
-    /// Where another may be, and what to do, by id.
+    /// A hint for each clip that was not found, by id: where a similar file is, and what to do.
     pub elsewhere: HashMap<Arc<str>, String>,
 }
 
 impl DatasetRows {
-    /// Whether as many rows as are allowed are there.
+    /// Whether the rows have reached the limit [`ROWS_MAX`].
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.rows.len() >= ROWS_MAX
@@ -108,14 +108,14 @@ impl DatasetRows {
         self.rows.iter().filter_map(|(gloss, _)| gloss.as_deref())
     }
 
-    /// Where the first row of a gloss is.
+    /// The place of the first row with `gloss`, for messages.
     pub(super) fn place_of(&self, gloss: &str) -> String {
         let mut rows = self.rows.iter();
         let first = rows.find(|(known, _)| known.as_deref() == Some(gloss));
         place(first.and_then(|(_, instance)| instance.source.as_ref()))
     }
 
-    /// Adds a row, whose clip is looked for in `files` by [`DatasetRows::finish`].
+    /// Adds a row. [`DatasetRows::finish`] looks for its clip.
     pub fn push(&mut self, row: ClipRow) {
         let gloss = row.gloss.trim();
         let mut refused = row.refused;
@@ -142,7 +142,7 @@ impl DatasetRows {
                 Err(problem) => _ = refused.get_or_insert(problem),
             }
         }
-        // Candidates are divided by what no path has, until they are looked for.
+        // Until the clip is looked for, candidates are joined by NUL, which no path contains.
         let path = (!paths.is_empty()).then(|| paths.join("\0").into());
         let signers = self.signers.len();
         let signer_id = match row.signer.trim() {
@@ -179,7 +179,8 @@ impl DatasetRows {
         shared
     }
 
-    /// The dataset: finds each row's clip in `files`, gives it its id, and refuses a row whose clip or id an earlier row has.
+    /// Completes the dataset: finds each row's clip in `files`, sets its id, and refuses rows that repeat a clip or
+    /// an id.
     #[must_use]
     pub fn finish(mut self, files: &FileTree) -> (DatasetContents, ClipPaths) {
         let mut hints = HashMap::new();
@@ -223,14 +224,15 @@ impl DatasetRows {
         (entries(contents, self.rows), clips)
     }
 
-    /// Gives each clip without an id one: the name of its file when no other clip has it, else its path; with its frames when
-    /// several rows use the file. Refuses a row with the clip and frames or the id of another one: an earlier one, or one
-    /// that can be processed when it cannot.
+    /// Sets the missing ids: the file's name when it is unique, else its path, followed by the frames when several
+    /// rows use the file. Refuses a row that repeats the clip and frames, or the id, of another row. The other row
+    /// comes earlier, or its clip exists and this one's does not.
     fn name_clips(&mut self, files: &FileTree) {
         let mut uses: HashMap<Arc<str>, HashSet<(i64, i64)>> = HashMap::new();
         let mut stems: HashMap<Box<str>, usize> = HashMap::new();
         for (_, instance) in &self.rows {
-            let (Some((path, start, end)), None) = (stretch(instance), &instance.video_id) else {
+            let (Some((path, start, end)), None) = (clip_range(instance), &instance.video_id)
+            else {
                 continue;
             };
             let stretches = uses.entry(Arc::clone(&path)).or_default();
@@ -240,7 +242,7 @@ impl DatasetRows {
             stretches.insert((start, end));
         }
         let is_usable: Vec<bool> = { self.rows.iter() }
-            .map(|(_, row)| stretch(row).is_some_and(|(path, ..)| files.contains(&path)))
+            .map(|(_, row)| clip_range(row).is_some_and(|(path, ..)| files.contains(&path)))
             .collect();
         let mut clips: HashMap<_, Option<SourceLine>> = HashMap::new();
         let mut ids: HashMap<Arc<str>, Option<SourceLine>> = HashMap::new();
@@ -253,7 +255,7 @@ impl DatasetRows {
                 let Some(path) = instance.path.clone() else {
                     continue;
                 };
-                let clip = stretch(instance);
+                let clip = clip_range(instance);
                 if let Some(earlier) = clip.as_ref().and_then(|clip| clips.get(clip)) {
                     let problem = format!("{path} is already named in {}", place(earlier.as_ref()));
                     instance.refused = Some(problem);
@@ -290,7 +292,8 @@ impl DatasetRows {
         }
     }
 
-    /// Gives the signers the numbers in their names when all names are one word with different numbers, as in P12.
+    /// Numbers the signers by the numbers in their names, if all names are one word with different numbers, as in
+    /// P12.
     fn number_signers(&mut self) {
         let mut word = None;
         let mut numbers: HashMap<i64, i64> = HashMap::new();
@@ -317,8 +320,8 @@ impl DatasetRows {
     }
 }
 
-/// Path and frames of a row that is not refused.
-fn stretch(instance: &Instance) -> Option<(Arc<str>, i64, i64)> {
+/// Path and frames of a row; `None` for a refused row.
+fn clip_range(instance: &Instance) -> Option<(Arc<str>, i64, i64)> {
     let path = instance
         .path
         .clone()
@@ -329,13 +332,13 @@ fn stretch(instance: &Instance) -> Option<(Arc<str>, i64, i64)> {
     Some((path, *start, *end))
 }
 
-/// Where an earlier row is.
+/// The place of an earlier row, for messages.
 fn place(earlier: Option<&SourceLine>) -> String {
     let place = earlier.map(ToString::to_string);
     place.unwrap_or_else(|| "an earlier row".to_owned())
 }
 
-/// Puts `rows` into the entries of their glosses, those of the class order first.
+/// Adds `rows` to the entries of their glosses. The entries of the class order come first.
 fn entries(
     mut contents: DatasetContents,
     rows: Vec<(Option<Arc<str>>, Instance)>,
@@ -362,8 +365,8 @@ fn entries(
     contents
 }
 
-/// The first of the divided `candidates` that is in `files`, and whether it is the last; else the first one, and where it may
-/// be.
+/// The first of the NUL-separated `candidates` that is in `files`, and whether it is the last candidate. The error
+/// has the first candidate, and a hint about a similar file.
 fn find<'a>(
     candidates: &'a str,
     files: &'a FileTree,

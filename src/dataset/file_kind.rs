@@ -1,28 +1,28 @@
-//! What a file is that was given in place of a dataset, its metadata or a clip, by its first bytes.
+//! Recognizes a file that was given instead of a dataset, its metadata or a clip, by its first bytes.
 
 use FileCategory::{
     Archive, ClassList, Companion, Compressed, Download, Flash, Image, LfsPointer, MovingImage,
     Numbers, Other, Packed, Reference, Sound, Video, Zeros,
 };
 
-/// Bytes of the start in which a text is recognized.
+/// Number of bytes at the start in which a text is recognized.
 const TEXT_BYTES: usize = 4096;
 
-/// What a file is, with its article, as in "a tar archive".
+/// The kind of a file. Its name has an article, as in "a tar archive".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileKind {
-    /// The name for users.
+    /// The name that messages show.
     pub name: &'static str,
-    /// What the advice depends on.
+    /// The category, which determines the advice.
     pub category: FileCategory,
 }
 
-/// Kinds about which the same can be done.
+/// Groups of kinds with the same advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileCategory {
-    /// One file or a tar archive in compressed form: endings of such an archive, and the program that unpacks the file.
+    /// A compressed file or tar archive: endings of such an archive, and the program that unpacks the file.
     Compressed(&'static str, &'static str),
-    /// An archive, and the command that unpacks it.
+    /// An archive, with the command that unpacks it.
     Archive(&'static str),
     /// An archive of another kind.
     Packed,
@@ -30,23 +30,23 @@ pub enum FileCategory {
     Video,
     /// One image.
     Image,
-    /// An image that may move.
+    /// An image that may be animated.
     MovingImage,
     /// A Flash program.
     Flash,
     /// Sound without a picture.
     Sound,
-    /// A file that names where the video is. Nothing that it names is opened.
+    /// A file that links to the video. Its links are not opened.
     Reference,
-    /// What macOS writes beside a file.
+    /// A file that macOS writes beside another file.
     Companion,
-    /// What Git has in place of a large file.
+    /// A Git LFS pointer in place of a large file.
     LfsPointer,
-    /// Nothing but zero bytes.
+    /// A file of zero bytes only.
     Zeros,
     /// A number and a gloss in each line.
     ClassList,
-    /// A page, message or document that a server sent in place of the file.
+    /// A page, message or document that a server sent instead of the file.
     Download,
     /// Arrays or tables in binary form.
     Numbers,
@@ -54,10 +54,10 @@ pub enum FileCategory {
     Other,
 }
 
-/// A kind, and how its files begin.
+/// A category, the name of the kind, and the starts of its files.
 type Row<Start> = (FileCategory, &'static str, &'static [Start]);
 
-/// The kinds that are no text. In a start `?` stands for any byte. The first that fits is taken.
+/// The kinds that are not text. In a start `?` stands for any byte. The first match is taken.
 const BINARIES: &[Row<&[u8]>] = &[
     (
         Compressed(".tar.gz or .tgz", "gunzip"),
@@ -148,7 +148,7 @@ const BINARIES: &[Row<&[u8]>] = &[
     (Video, "a single video (YUV4MPEG)", &[b"YUV4MPEG2 "]),
 ];
 
-/// The texts, in small letters.
+/// The kinds of texts, by their starts in lower case.
 const TEXTS: &[Row<&str>] = &[
     (Reference, "a playlist (PLS)", &["[playlist]"]),
     (Reference, "a playlist (ASX)", &["[reference]", "asf "]),
@@ -171,7 +171,7 @@ const TEXTS: &[Row<&str>] = &[
     ),
 ];
 
-/// The XML documents, by the names of their roots in small letters.
+/// The kinds of XML documents, by the names of their root elements in lower case.
 const DOCUMENTS: &[Row<&str>] = &[
     (
         Download,
@@ -196,7 +196,7 @@ const DOCUMENTS: &[Row<&str>] = &[
     (Reference, "a link to a film (QuickTime)", &["embed"]),
 ];
 
-/// The kind of the first row with a start for which `fits` holds.
+/// The kind of the first row with a start for which `fits` returns true.
 fn find<Start: Copy>(rows: &[Row<Start>], fits: impl Fn(Start) -> bool) -> Option<FileKind> {
     let mut rows = rows.iter();
     let (category, name, _) = rows.find(|(.., starts)| starts.iter().any(|start| fits(*start)))?;
@@ -208,8 +208,8 @@ impl FileKind {
         Self { name, category }
     }
 
-    /// The kind of a file that starts with `head`, of which some hundred bytes are enough; `None` for others, JSON and plain
-    /// texts among them.
+    /// The kind of a file that starts with `head`; some hundred bytes are enough. `None` for unknown kinds, JSON and
+    /// plain text.
     #[must_use]
     pub fn of(head: &[u8]) -> Option<Self> {
         let fits = |start: &[u8]| {
@@ -250,8 +250,8 @@ impl FileKind {
         })
     }
 
-    /// The kind of a file that starts with `head` and is no table in text. A text that begins as a binary file does, as `BM`,
-    /// is a text.
+    /// The kind of a file that starts with `head`; `None` when it may be a text table. A text that begins like a
+    /// binary file, such as with `BM`, counts as text.
     #[must_use]
     pub(super) fn of_no_table(head: &[u8]) -> Option<Self> {
         let is_text = text(head).is_some();
@@ -262,7 +262,7 @@ impl FileKind {
         })
     }
 
-    /// The kind of any text that starts with `head`.
+    /// The kind of a text that starts with `head`: JSON or other; `None` when it is not text.
     #[must_use]
     pub fn of_text(head: &[u8]) -> Option<Self> {
         let is_json = text(head)?.starts_with('{');
@@ -270,7 +270,7 @@ impl FileKind {
         Some(Self::new(Download, name))
     }
 
-    /// How to get a dataset or its metadata instead, as in "unpack it".
+    /// The advice how to get a dataset or its metadata from the file, as in "unpack it".
     #[must_use]
     pub fn dataset_advice(self) -> String {
         let advice = match self.category {
@@ -307,7 +307,7 @@ impl FileKind {
         advice.to_owned()
     }
 
-    /// How to get a clip instead.
+    /// The advice how to get the clip.
     #[must_use]
     pub fn clip_advice(self) -> &'static str {
         match self.category {
@@ -327,7 +327,7 @@ impl FileKind {
     }
 }
 
-/// `head` as text in small letters, also in UTF-16; `None` for anything else. The end may cut a letter.
+/// `head` as lower-case text, also from UTF-16; `None` when it is not text. The end may cut a character.
 fn text(head: &[u8]) -> Option<String> {
     let head = &head[..head.len().min(TEXT_BYTES)];
     let wide = |of: fn([u8; 2]) -> u16| {
@@ -342,7 +342,8 @@ fn text(head: &[u8]) -> Option<String> {
         _ => {
             let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
             match str::from_utf8(head) {
-                // Cut inside the last letter, or a text in an old encoding, which has no control characters all the same.
+                // The text is cut within its last character, or in an old encoding; either way it has no control
+                // characters.
                 Err(e) if e.error_len().is_some() && !head.starts_with(b"<") => return None,
                 _ => String::from_utf8_lossy(head).into_owned(),
             }
@@ -353,7 +354,8 @@ fn text(head: &[u8]) -> Option<String> {
     is_text.then(|| text.trim_start().to_ascii_lowercase())
 }
 
-/// The name of a document's root without its namespace, or of the document type; `None` when it does not begin with `<`.
+/// The name of the root element without its namespace, or of the document type; `None` when the text does not begin
+/// with `<`.
 fn root_name(text: &str) -> Option<&str> {
     let mut rest = text;
     loop {
@@ -373,19 +375,19 @@ fn root_name(text: &str) -> Option<&str> {
                 .next()?;
             return name.rsplit(':').next();
         };
-        // Cut off: a document without a name.
+        // A comment or declaration that is cut off gives an empty name.
         rest = skipped.map_or("<", |(_, behind)| behind);
     }
 }
 
-/// Whether JPEG images follow one another, each from its start to its end.
+/// Whether another JPEG image follows the end of the first one.
 fn is_motion_jpeg(bytes: &[u8]) -> bool {
     let mut at = 2;
     while let Some([0xff, marker]) = bytes.get(at..at + 2) {
         match marker {
             0xff => at += 1,
             0xd9 => return bytes[at + 2..].starts_with(b"\xff\xd8\xff"),
-            // Coded data: a marker is an 0xff that no 0 and no restart number follows.
+            // Skip coded data: the next marker is a 0xff that is not followed by 0 or a restart number.
             0xda => {
                 let pairs = bytes[at + 2..].windows(2);
                 let is_marker = |two: &[u8]| two[0] == 0xff && !matches!(two[1], 0 | 0xd0..=0xd7);

@@ -1,16 +1,16 @@
-//! The files of a dataset by their paths, as a reader of a format sees them.
+//! The files of a dataset by path, as the readers of formats see them.
 
 use super::json_reader::excerpt;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Endings of files that may be clips, in lower case.
+/// File name endings of clips, in lower case.
 pub const CLIP_SUFFIXES: [&str; 9] = [
     ".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".flv", ".mpg", ".mpeg",
 ];
 
-/// Names of folders and values of tables that mean a split.
+/// Names of folders and values in tables that stand for a split.
 const SPLITS: [(&str, &[&str]); 3] = [
     ("train", &["train", "training"]),
     ("val", &["val", "valid", "validation", "dev"]),
@@ -20,25 +20,25 @@ const SPLITS: [(&str, &[&str]); 3] = [
 /// Longest path of a clip, in bytes, as in Linux.
 const PATH_BYTES_MAX: usize = 4095;
 
-/// Most links that a path goes through.
+/// Largest number of links that a path is followed through.
 const LINKS_MAX: usize = 8;
 
 /// The files of a dataset. Paths are relative to its folder, with `/` between folders.
 #[derive(Debug, Default)]
 pub struct FileTree {
-    /// Sorted.
+    /// Paths of the files, sorted.
     paths: Vec<Box<str>>,
     folders: BTreeSet<Box<str>>,
     heads: BTreeMap<Box<str>, Vec<u8>>,
-    /// Links to folders that are listed under another path, with that path.
+    /// Links to folders that are listed under another path: the path of the link and that other path.
     links: HashMap<Box<str>, Box<str>>,
-    /// Indexes in `paths` by the name without ending in lower case.
+    /// Indices in `paths`, by file name in lower case without ending.
     by_stem: OnceCell<HashMap<Box<str>, Vec<usize>>>,
 }
 
 impl FileTree {
-    /// The tree of the files at `paths` and of `folders`, which may have no file. What systems write beside files is left
-    /// out.
+    /// The tree of the files at `paths` and of `folders`, which may be empty. Hidden files and macOS resource files
+    /// are left out.
     pub fn new(
         paths: impl IntoIterator<Item = Box<str>>,
         folders: impl IntoIterator<Item = Box<str>>,
@@ -60,28 +60,28 @@ impl FileTree {
         }
     }
 
-    /// The files, sorted by path.
+    /// The paths of the files, sorted.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.paths.iter().map(AsRef::as_ref)
     }
 
-    /// The clips, sorted by path.
+    /// The paths of the clips, sorted.
     pub fn clips(&self) -> impl Iterator<Item = &str> {
         self.paths().filter(|path| is_clip(path))
     }
 
-    /// The folders, sorted by path.
+    /// The paths of the folders, sorted.
     pub fn folders(&self) -> impl Iterator<Item = &str> {
         self.folders.iter().map(AsRef::as_ref)
     }
 
-    /// The files directly in the dataset's folder whose names have one of the endings, in whatever letters.
+    /// The files directly in the dataset's folder whose names have one of the endings `suffixes`, ignoring case.
     pub fn tables(&self, suffixes: &[&str]) -> impl Iterator<Item = &str> {
         let at_top = self.paths().filter(|path| !path.contains('/'));
         at_top.filter(move |path| has_suffix(path, suffixes))
     }
 
-    /// Notes that the folder at `link` is the one that is listed at `folder`.
+    /// Records that the folder at `link` is the one that is listed as `folder`.
     pub fn add_link(&mut self, link: &str, folder: &str) {
         self.links.insert(link.into(), folder.into());
     }
@@ -111,7 +111,7 @@ impl FileTree {
             .is_ok()
     }
 
-    /// The only folder at the top, when no clip and no table lies beside it: archives often have one.
+    /// The only folder at the top, if no clip and no table lies beside it. Archives often have such a folder.
     #[must_use]
     pub fn only_folder(&self) -> Option<&str> {
         let mut tops = self.folders().filter(|folder| !folder.contains('/'));
@@ -121,7 +121,7 @@ impl FileTree {
         is_bare.then_some(only)
     }
 
-    /// Notes the first bytes of the file at `path`.
+    /// Sets the first bytes of the file at `path`.
     pub fn set_head(&mut self, path: &str, head: Vec<u8>) {
         self.heads.insert(path.into(), head);
     }
@@ -132,13 +132,13 @@ impl FileTree {
         self.heads.contains_key(path)
     }
 
-    /// The first bytes of the file at `path`; nothing when they were not read.
+    /// The first bytes of the file at `path`; empty when they were not read.
     #[must_use]
     pub fn head(&self, path: &str) -> &[u8] {
         self.heads.get(path).map_or(&[], Vec::as_slice)
     }
 
-    /// The clips whose names without ending equal `stem`, in whatever letters and folder.
+    /// The clips in any folder whose names without ending equal `stem`, ignoring case.
     #[must_use]
     pub fn clips_named(&self, stem: &str) -> Vec<&str> {
         let by_stem = self.by_stem.get_or_init(|| {
@@ -156,13 +156,13 @@ impl FileTree {
     }
 }
 
-/// Whether the file at `path` may be a clip, by its name.
+/// Whether the file name at `path` has the ending of a clip.
 #[must_use]
 pub fn is_clip(path: &str) -> bool {
     has_suffix(path, &CLIP_SUFFIXES)
 }
 
-/// Whether the name ends in one of `suffixes`, in whatever letters, with something before it.
+/// Whether `name` ends in one of `suffixes`, ignoring case, and has something before it.
 #[must_use]
 pub fn has_suffix(name: &str, suffixes: &[&str]) -> bool {
     let name = name.as_bytes();
@@ -175,7 +175,7 @@ pub fn has_suffix(name: &str, suffixes: &[&str]) -> bool {
     })
 }
 
-/// The name of the file at `path`, a clip's without its ending.
+/// The name of the file at `path`. The ending of a clip is removed.
 #[must_use]
 pub fn stem_of(path: &str) -> &str {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
@@ -185,7 +185,7 @@ pub fn stem_of(path: &str) -> &str {
     }
 }
 
-/// The split that `name` means, if it is the name of one.
+/// The split that `name` stands for; `None` when it stands for none.
 #[must_use]
 pub fn split_of(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
@@ -194,7 +194,7 @@ pub fn split_of(name: &str) -> Option<&'static str> {
     found.map(|(split, _)| *split)
 }
 
-/// `path` without what a path does not need, or why it is none within the dataset.
+/// Normalizes `path`, or returns why it is not a path within the dataset.
 pub(super) fn path_below(path: &str) -> Result<String, String> {
     let shown = || excerpt(path);
     let path = path.trim();
@@ -209,7 +209,7 @@ pub(super) fn path_below(path: &str) -> Result<String, String> {
     if path.contains(['\0', '\n', '\r']) {
         return Err("its path has a line break: is a closing quote missing?".to_owned());
     }
-    // Tables that Windows programs write.
+    // Tables from Windows programs have backslashes in paths.
     let slashes = if path.contains('/') {
         path.to_owned()
     } else {

@@ -1,7 +1,8 @@
 //! Class folders: `[train|val|test/]GLOSS/CLIP.mp4`, with any ending of a clip.
 //!
-//! The name of the folder is the gloss. A list of the classes, `labels.txt`, `classes.txt` or `class_list.txt`, gives their
-//! order: one in each line, or its number and the class. With numbers the folders may have numbers as names.
+//! The name of the folder is the gloss. A list of the classes, such as `labels.txt`, `classes.txt` or
+//! `class_list.txt`, gives their order. Each line has a class, or its number and the class. With numbers, the folders
+//! may be named by number.
 
 use super::clip_table::{table_bytes, too_many};
 use super::dataset_rows::{ClipRow, DatasetRows, ROWS_MAX};
@@ -12,7 +13,7 @@ use super::wlasl::{self, MetadataError};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-/// Names of lists of classes.
+/// File names of class lists.
 const LISTS: [&str; 4] = [
     "labels.txt",
     "classes.txt",
@@ -20,16 +21,16 @@ const LISTS: [&str; 4] = [
     "class_names.txt",
 ];
 
-/// A folder of all clips without classes, as other formats have.
+/// Names of folders that hold all clips without classes, as in other formats.
 const CLIP_FOLDERS: [&str; 6] = ["videos", "video", "clips", "raw_videos", "data", "dataset"];
 
-/// Names that a warning lists.
+/// Largest number of names in a warning.
 const SHOWN_MAX: usize = 5;
 
 /// The reader of class folders.
 pub(super) struct Folders;
 
-/// Split, class and clip of a path in the layout.
+/// Split and class in a path of this layout; `None` for other paths. The split is empty for `GLOSS/CLIP`.
 fn parts(path: &str) -> Option<(&'static str, &str)> {
     let (folder, name) = path.rsplit_once('/')?;
     if !is_clip(name) {
@@ -42,7 +43,7 @@ fn parts(path: &str) -> Option<(&'static str, &str)> {
     }
 }
 
-/// Whether a folder of the top is one of splits: one of its folders has clips.
+/// Whether a top folder is a split: it has a name of a split, and its subfolders hold clips.
 fn has_splits(files: &FileTree) -> bool {
     files
         .clips()
@@ -50,15 +51,17 @@ fn has_splits(files: &FileTree) -> bool {
         .any(|(split, _)| !split.is_empty())
 }
 
-/// Split and class of a path, in a dataset where a folder that is named as a split is one.
-fn placed(path: &str, has_splits: bool) -> Option<(&'static str, &str)> {
+/// Split and class of a path. With `has_splits`, a top folder with the name of a split is not a class.
+fn split_and_class(path: &str, has_splits: bool) -> Option<(&'static str, &str)> {
     let found = parts(path);
     found.filter(|(split, class)| !split.is_empty() || !has_splits || split_of(class).is_none())
 }
 
 fn classes(files: &FileTree) -> BTreeSet<&str> {
     let has_splits = has_splits(files);
-    let found = files.clips().filter_map(|path| placed(path, has_splits));
+    let found = files
+        .clips()
+        .filter_map(|path| split_and_class(path, has_splits));
     found.map(|(_, class)| class).collect()
 }
 
@@ -91,7 +94,7 @@ impl DatasetFormat for Folders {
         let has_splits = has_splits(files);
         let read = files
             .clips()
-            .filter(|path| placed(path, has_splits).is_some())
+            .filter(|path| split_and_class(path, has_splits).is_some())
             .count();
         let is_only_clips = classes
             .iter()
@@ -162,7 +165,7 @@ impl DatasetFormat for Folders {
         let mut clips: Vec<(usize, &str, &str)> = Vec::new();
         let mut others = Vec::new();
         for path in files.clips() {
-            match placed(path, has_splits) {
+            match split_and_class(path, has_splits) {
                 Some((split, class)) => {
                     let splits = ["", "train", "val", "test"];
                     let rank = splits.iter().position(|known| *known == split);
@@ -171,7 +174,7 @@ impl DatasetFormat for Folders {
                 None => others.push(path),
             }
         }
-        // Class by class, in each the splits in their order.
+        // Sort by class, then by split.
         clips.sort_unstable_by_key(|(rank, class, path)| (*class, *rank, *path));
         let mut unlisted = BTreeSet::new();
         for (_, class, path) in &clips {
@@ -240,14 +243,14 @@ impl DatasetFormat for Folders {
     }
 }
 
-/// Number and name of a class in a line of a list.
+/// Number and name of the class in a line of a list; `None` when the line has no number.
 fn numbered(line: &str) -> Option<(usize, &str)> {
     let (number, name) = line.split_once([' ', '\t', ',', ';', ':'])?;
     let name = name.trim();
     (!name.is_empty()).then_some((number.parse().ok()?, name))
 }
 
-/// Warns of `found`, if there is something.
+/// Adds a warning about `found`, unless it is empty.
 fn warn(rows: &mut DatasetRows, found: &[&str], what: &str) {
     if found.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! The formats of datasets: what each is recognised by, and how its tables are read.
+//! The formats of datasets: how each one is recognized, and how its tables are read.
 
 use super::dataset_rows::DatasetRows;
 use super::file_tree::FileTree;
@@ -12,7 +12,7 @@ use crate::sequence::options::NamedChoice;
 pub enum FormatName {
     /// `WLASL_v0.3.json` and `videos/`.
     Wlasl,
-    /// A folder for each class.
+    /// Class folders: a folder for each gloss.
     Folders,
     /// A table with the columns path and gloss.
     Csv,
@@ -24,19 +24,19 @@ pub enum FormatName {
     MsAsl,
 }
 
-/// Why a dataset has a format, and what describes it.
+/// Why a dataset has a format, and the files to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recognition {
-    /// What is found, as in "splits/train.csv is there".
+    /// The evidence, as in "splits/train.csv is there".
     pub why: String,
-    /// The files to read, in this order: paths in the dataset.
+    /// The files to read, in this order, as paths in the dataset.
     pub tables: Vec<Box<str>>,
     /// What the user probably did not intend.
     pub warnings: Vec<String>,
 }
 
 impl Recognition {
-    /// Of a format whose tables have fixed names: those that are in `files`.
+    /// Recognizes a format by the fixed names of its tables. The error lists the names when `files` has none of them.
     pub(super) fn of_tables(files: &FileTree, names: &[&str]) -> Result<Self, String> {
         let found = names.iter().copied().filter(|name| files.contains(name));
         let tables: Vec<Box<str>> = found.map(Box::from).collect();
@@ -53,16 +53,16 @@ impl Recognition {
 
 /// A reader of a format.
 pub trait DatasetFormat: Sync {
-    /// Whether `files` are a dataset of this format.
+    /// Checks whether `files` are a dataset of this format.
     ///
     /// # Errors
-    /// When they are none: what is missing.
+    /// Fails with what is missing when they are not.
     fn recognise(&self, files: &FileTree) -> Result<Recognition, String>;
 
-    /// Reads the file `table` behind `fill` to its end. An odd value refuses its row alone.
+    /// Reads the whole file `table` through `fill`. An invalid value refuses only its row.
     ///
     /// # Errors
-    /// When it cannot be read, is too large or has another layout.
+    /// Fails when the file cannot be read, is too large or has another layout.
     fn read(
         &self,
         table: &str,
@@ -70,22 +70,22 @@ pub trait DatasetFormat: Sync {
         rows: &mut DatasetRows,
     ) -> Result<(), MetadataError>;
 
-    /// Whether what recognises the format cannot be part of another one.
+    /// Whether the evidence for this format cannot be part of another format.
     fn is_sure(&self, _files: &FileTree) -> bool {
         true
     }
 
-    /// Adds what follows from the `files` and all tables.
+    /// Adds what follows from the `files` and all tables together.
     ///
     /// # Errors
-    /// When the dataset is too large.
+    /// Fails when the dataset is too large.
     fn complete(&self, _files: &FileTree, _rows: &mut DatasetRows) -> Result<(), MetadataError> {
         Ok(())
     }
 }
 
 impl NamedChoice for FormatName {
-    /// In the order in which they are tried: what only one format has comes first.
+    /// The formats in the order in which they are tried. The most specific ones come first.
     const NAMED: &'static [(Self, &'static str)] = &[
         (Self::Wlasl, "wlasl"),
         (Self::MsAsl, "msasl"),
@@ -97,7 +97,7 @@ impl NamedChoice for FormatName {
 }
 
 impl FormatName {
-    /// Its reader.
+    /// The reader of the format.
     #[must_use]
     pub fn reader(self) -> &'static dyn DatasetFormat {
         match self {

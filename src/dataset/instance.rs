@@ -1,15 +1,15 @@
-//! What a dataset says of its clips, whatever its format: classes with their instances.
+//! The contents of a dataset of any format: classes with their instances.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Stands for a signer that the dataset does not give.
+/// The signer number of a clip whose signer the dataset does not give.
 pub const UNKNOWN_SIGNER: i64 = -1;
 
-/// A frame number as the notebook's `int(value or 0)` reads it; `Err` says why it cannot be read.
+/// A frame number as the notebook's `int(value or 0)` reads it; `Err` is the reason why it cannot be read.
 pub type FrameNumber = Result<i64, String>;
 
-/// What a dataset consists of.
+/// The contents of a dataset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatasetContents {
     /// The classes, in the order of the plan.
@@ -23,22 +23,22 @@ pub struct DatasetContents {
 /// A gloss (a sign's name) and the clips that show it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// As spelt in the file; `None` when missing or empty.
+    /// The gloss as spelt in the file; `None` when missing or empty.
     pub gloss: Option<Arc<str>>,
-    /// In file order.
+    /// The instances, in file order.
     pub instances: Vec<Instance>,
-    /// Why none of its instances is processed, if there is a reason.
+    /// Why none of the entry's instances is processed, if there is a reason.
     pub refused: Option<String>,
 }
 
-/// One clip, or a stretch of one, that shows the entry's gloss.
+/// One clip, or a part of one, that shows the entry's gloss.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// Names the clip in the results; `None` when missing or empty.
     pub video_id: Option<Arc<str>>,
     /// The clip's path in the dataset, with `/` between folders; `None` for WLASL's rule, `videos/ID.mp4`.
     pub path: Option<Arc<str>>,
-    /// Where the dataset names it; `None` when no table does.
+    /// The row that names the clip; `None` when no table does.
     pub source: Option<SourceLine>,
     /// First frame as written; 0 when missing. The notebook uses it 0-based.
     pub frame_start: FrameNumber,
@@ -46,13 +46,13 @@ pub struct Instance {
     pub frame_end: FrameNumber,
     /// `train`, `val` or `test`; empty when missing.
     pub split: String,
-    /// Who signs, −1 when unknown.
+    /// Number of the signer, −1 when unknown.
     pub signer_id: i64,
-    /// What else the table says of it.
+    /// The other values of the table's row.
     pub columns: Option<Arc<ExtraColumns>>,
-    /// Why it is not processed, if a value of it is the reason.
+    /// Why the instance is not processed, if one of its values is the reason.
     pub refused: Option<String>,
-    /// Why the user's subset or splits file leaves it out, if they do.
+    /// Why the user's subset or splits file excludes the instance, if they do.
     pub excluded: Option<String>,
 }
 
@@ -78,9 +78,9 @@ impl Default for Instance {
 pub struct SourceLine {
     /// Path of the table in the dataset.
     pub file: Arc<str>,
-    /// From 1 for a line, from 0 for an item of a JSON list.
+    /// Number of the line from 1, or of the item of a JSON list from 0.
     pub line: u64,
-    /// `line` or `item`.
+    /// What `line` counts: `line` or `item`.
     pub unit: &'static str,
 }
 
@@ -90,10 +90,10 @@ impl fmt::Display for SourceLine {
     }
 }
 
-/// Divides the values of a row: no text has it.
+/// Separator of the stored values of a row. Within a value it is replaced by a space.
 const DIVIDER: char = '\u{1f}';
 
-/// The values of a table's row for which there is no other field. Takes as much memory as the text of the row.
+/// The values of a row that have no other field. They take as much memory as the text of the row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtraColumns {
     names: Arc<[Box<str>]>,
@@ -101,7 +101,7 @@ pub struct ExtraColumns {
 }
 
 impl ExtraColumns {
-    /// The `values` of the columns with as many `names`.
+    /// Stores `values`, one for each of `names`.
     pub fn new<'a>(names: Arc<[Box<str>]>, values: impl Iterator<Item = &'a str>) -> Self {
         let values: Vec<_> = values.map(|value| value.replace(DIVIDER, " ")).collect();
         Self {
@@ -110,7 +110,7 @@ impl ExtraColumns {
         }
     }
 
-    /// Name and value of each column with a value, in the table's order.
+    /// Name and value of each non-empty column, in the table's order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let names = self.names.iter().map(AsRef::as_ref);
         let pairs = names.zip(self.values.split(DIVIDER));

@@ -1,67 +1,68 @@
 //! Reads JSON value by value, without a tree of it in memory.
 //!
-//! What is wrong inside a value, such as a control character in a text or a number that no float holds, is noted as a fault
-//! and reading continues, so that the caller can give up the item with that value and keep the rest. Only a broken structure
+//! An invalid value, such as a control character in a text or a number that no float holds, is recorded as a fault,
+//! and reading continues. So the caller can drop the item with that value and keep the rest. Only a broken structure
 //! ends the reading.
 
 use super::text_encoding::{FillBytes, Utf8Text};
 
 mod scalars;
 
-/// Longest text or number that is kept, in bytes. The rest of a longer text is passed over.
+/// Longest text or number that is kept, in bytes. The rest of a longer one is skipped.
 const KEPT_BYTES_MAX: usize = 8192;
 
-/// Most levels of lists and objects in a value.
+/// Largest depth of nested lists and objects in a value.
 pub(super) const LEVELS_MAX: usize = 128;
 
-/// Most levels that are passed over, each of which takes a byte of memory.
+/// Largest depth that can be skipped. Each level takes a byte of memory.
 const NESTING_MAX: usize = 1_000_000;
 
-/// Bytes of the file's start that are kept to recognize a file that is no JSON.
+/// Number of bytes of the file's start that are kept to recognize a file that is not JSON.
 const HEAD_BYTES: usize = 512;
 
 /// Longest excerpt of a value in an error, in characters.
 const EXCERPT_MAX_CHARS: usize = 40;
 
-/// Why reading ended.
+/// Why reading ended early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum JsonError {
     /// The file cannot be read or is too large.
     Read(String),
     /// The file ends within a value.
     CutShort,
-    /// The structure is broken: what is wrong and where.
+    /// The structure is broken, for this reason at this place.
     Syntax(String),
 }
 
-/// A value as far as the caller needs it.
+/// A value with the details that the caller needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum JsonValue {
-    /// `null`, or a word with a fault.
+    /// `null`, or an invalid word.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// As written. A float holds it, rounded.
+    /// A number as written. A float can hold it, perhaps rounded.
     Number(String),
-    /// Cut after [`KEPT_BYTES_MAX`]; with U+FFFD for what has a fault.
+    /// A text of at most [`KEPT_BYTES_MAX`], with U+FFFD for invalid characters.
     Text(String),
-    /// A list; whether it is empty.
+    /// A list; `true` when it is empty.
     List(bool),
-    /// An object; whether it is empty.
+    /// An object; `true` when it is empty.
     Object(bool),
 }
 
-/// A position in a JSON text. Read at most one value at a time.
+/// A reader at a position in a JSON text. A call reads at most one value.
 pub(super) struct JsonReader<'a> {
     source: Utf8Text<'a>,
     piece: Vec<u8>,
-    /// The next byte in `piece`.
+    /// Index of the next byte in `piece`.
     at: usize,
     head: Vec<u8>,
     line: usize,
-    /// Bytes of the line before `piece`, less those of `piece` before the line: column = this + `at`.
+    /// Column in bytes of the start of `piece`; not positive when the line begins within it. The current column is
+    /// this plus `at`.
     column: i64,
-    /// The text or word that was read last, cut.
+    /// The text or word that was read last, cut to [`KEPT_BYTES_MAX`].
     kept: Vec<u8>,
     /// Its length in bytes before the cut.
     length: usize,
@@ -69,7 +70,7 @@ pub(super) struct JsonReader<'a> {
 }
 
 impl<'a> JsonReader<'a> {
-    /// The start of the file behind `fill`, which may have `bytes_max` bytes.
+    /// Starts at the beginning of the file that `fill` reads. A file of more than `bytes_max` bytes is an error.
     pub(super) fn new(fill: &'a mut FillBytes<'a>, bytes_max: u64) -> Self {
         Self {
             source: Utf8Text::new(fill, bytes_max),
@@ -84,17 +85,17 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// The first bytes of the text.
+    /// The first bytes of the text, at most [`HEAD_BYTES`].
     pub(super) fn head(&self) -> &[u8] {
         &self.head
     }
 
-    /// What is wrong with the first bad value since the last call, and where it is.
+    /// Takes the first fault since the last call: what is wrong, and where.
     pub(super) fn take_fault(&mut self) -> Option<String> {
         self.fault.take()
     }
 
-    /// The next byte that is not white space; `None` at the end.
+    /// The next byte that is not white space, without consuming it; `None` at the end.
     pub(super) fn peek(&mut self) -> Result<Option<u8>, JsonError> {
         loop {
             while let Some(&byte) = self.piece.get(self.at) {
@@ -110,7 +111,7 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// Reads a value. Of a list or an object only the kind is kept.
+    /// Reads a value. For a list or an object only the kind and whether it is empty are kept.
     pub(super) fn value(&mut self) -> Result<JsonValue, JsonError> {
         match self.peek_inside()? {
             b'"' => {
@@ -123,7 +124,7 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// Passes over a value. Returns whether it is an empty list or object.
+    /// Skips a value. Returns whether it is an empty list or object.
     pub(super) fn skip(&mut self) -> Result<bool, JsonError> {
         let mut open = Vec::new();
         let mut is_first = true;
@@ -149,7 +150,7 @@ impl<'a> JsonReader<'a> {
                 b'"' => self.text()?,
                 _ => _ = self.word()?,
             }
-            // Behind a bracket or a value: up to the next value, out of all that ends here.
+            // After a bracket or a value: move to the next value and close all lists and objects that end here.
             loop {
                 let Some(bracket) = open.last() else {
                     return Ok(is_empty);
@@ -164,24 +165,25 @@ impl<'a> JsonReader<'a> {
                     break;
                 }
                 open.pop();
-                // In the end it is about the value itself, which closes last.
+                // The value itself closes last, so that the final result is about it.
                 is_empty = was_first;
             }
         }
     }
 
-    /// Passes over the opening bracket of a list or an object, which is the next byte.
+    /// Skips the opening bracket of a list or an object, which must be the next byte.
     pub(super) fn enter(&mut self) {
         self.at += 1;
     }
 
-    /// Goes to the next item of a list, or behind the list when there is none. `is_first` is true at first.
+    /// Moves to the next item of a list; returns `false` after the end of the list. `is_first` must be true for the
+    /// first call.
     pub(super) fn next_item(&mut self, is_first: &mut bool) -> Result<bool, JsonError> {
         self.next_part(b']', is_first)
     }
 
-    /// Goes to the next value of an object and returns its key as an excerpt, or goes behind the object. `is_first` is true at
-    /// first.
+    /// Moves to the next value of an object and returns its key as an excerpt; returns `None` after the end of the
+    /// object. `is_first` must be true for the first call.
     pub(super) fn next_key(&mut self, is_first: &mut bool) -> Result<Option<String>, JsonError> {
         let has_more = self.next_member(is_first)?;
         Ok(has_more.then(|| excerpt(&self.kept_text())))
@@ -219,7 +221,7 @@ impl<'a> JsonReader<'a> {
         Ok(true)
     }
 
-    /// Expects the end of the file.
+    /// Fails unless only white space is left in the file.
     pub(super) fn end(&mut self) -> Result<(), JsonError> {
         match self.peek()? {
             None => Ok(()),
@@ -227,7 +229,7 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// What stands where `expected` should.
+    /// The error for the next word, where `expected` is needed.
     fn unexpected(&self, expected: &str) -> JsonError {
         let found = String::from_utf8_lossy(self.piece.get(self.at..).unwrap_or_default());
         let mut word = found.chars().take_while(|c| !c.is_whitespace());
@@ -250,12 +252,12 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// The next byte within a value, where the file must not end.
+    /// The next byte that is not white space. Fails at the end of the file.
     fn peek_inside(&mut self) -> Result<u8, JsonError> {
         self.peek()?.ok_or(JsonError::CutShort)
     }
 
-    /// The next byte, also white space.
+    /// The next byte, which may be white space. Fails at the end of the file.
     fn byte(&mut self) -> Result<u8, JsonError> {
         if self.at == self.piece.len() && !self.refill()? {
             return Err(JsonError::CutShort);
@@ -269,7 +271,7 @@ impl<'a> JsonReader<'a> {
         self.column = 1 - i64::try_from(self.at).unwrap_or(i64::MAX);
     }
 
-    /// Reads the next piece; returns whether there is one.
+    /// Reads the next piece; returns `false` at the end of the file.
     fn refill(&mut self) -> Result<bool, JsonError> {
         self.column += i64::try_from(self.piece.len()).unwrap_or(i64::MAX);
         self.at = 0;
@@ -281,7 +283,7 @@ impl<'a> JsonReader<'a> {
     }
 }
 
-/// The start of `text`, fit for one line of a terminal.
+/// The start of `text`, in a form that fits one line of a terminal.
 pub(super) fn excerpt(text: &str) -> String {
     let mut shown: String = text
         .chars()

@@ -1,6 +1,6 @@
-//! What a dataset says of its clips, a reader for each format, and the plan: what to do with each of its instances.
+//! The contents of datasets, a reader for each format, and the plan: what to do with each instance.
 //!
-//! Pure: bytes and a "does this clip exist" question in, values out.
+//! Pure: callers pass bytes and a function that answers whether a clip exists.
 
 pub mod acceptance;
 pub mod advice;

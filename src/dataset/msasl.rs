@@ -1,10 +1,11 @@
-//! MS-ASL: `MSASL_train.json`, `MSASL_val.json` and `MSASL_test.json`, over clips that are on disk, in whatever folder.
+//! MS-ASL: `MSASL_train.json`, `MSASL_val.json` and `MSASL_test.json`, with clips in any folder of the dataset.
 //!
-//! The files list stretches of videos at `YouTube`. Of each the clip is looked for by these names, with the ending of any clip:
+//! The files list parts of videos on `YouTube`. Each clip is looked for under these names, with any ending of a clip:
 //!
-//! * `YTID_START_END`, with the numbers of the frames as in the file: a clip that was cut out. It is read whole.
-//! * `SPLIT_N` and `SPLIT/N`, with the item's index in its file from 0, in as many digits as it has or in five: the same.
-//! * `YTID`: the whole video, of which the frames are read. They are numbered from 0 in the file; the plan numbers them from
+//! * `YTID_START_END`, with the frame numbers as in the file: a clip that was cut out. It is read completely.
+//! * `SPLIT_N` and `SPLIT/N`, with the item's index in its file from 0, without leading zeros or with five digits:
+//!   also a clip that was cut out.
+//! * `YTID`: the whole video, of which the frames are read. The file numbers them from 0; the plan numbers them from
 //!   1, as WLASL does.
 //!
 //! `clean_text` is the gloss, and `label` its official number.
@@ -21,7 +22,7 @@ use super::wlasl::{MetadataError, json_error};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Length of the id of a video at `YouTube`.
+/// Length of a video id on `YouTube`, in characters.
 const YOUTUBE_ID_CHARS: usize = 11;
 
 /// The reader of MS-ASL.
@@ -94,7 +95,7 @@ impl DatasetFormat for MsAsl {
     }
 }
 
-/// Reads the list of items.
+/// Reads the list of items of one file.
 fn items(
     reader: &mut JsonReader<'_>,
     table: &str,
@@ -147,7 +148,7 @@ fn items(
     Ok(Ok(()))
 }
 
-/// Reads an item, `None` when it is no object, and what is wrong in a value of it.
+/// Reads an item; `None` when it is not an object. The second result is the first invalid value in it.
 fn item(reader: &mut JsonReader<'_>) -> Result<(Option<MsAslItem>, Option<String>), JsonError> {
     if reader.peek()? != Some(b'{') {
         reader.skip()?;
@@ -191,7 +192,7 @@ fn item(reader: &mut JsonReader<'_>) -> Result<(Option<MsAslItem>, Option<String
     Ok((Some(item), fault))
 }
 
-/// Notes the name of the item's label, or that it has another one than in an earlier item.
+/// Records the gloss of the item's label, or a conflict when an earlier item gives the label another gloss.
 fn note_label(item: &MsAslItem, source: &SourceLine, rows: &mut DatasetRows) {
     let (Some(label), gloss) = (item.label, &*item.gloss) else {
         return;
@@ -212,7 +213,7 @@ fn note_label(item: &MsAslItem, source: &SourceLine, rows: &mut DatasetRows) {
     }
 }
 
-/// The row of the item with the number `index` in the file of `split`.
+/// The row of the item at `index` in the file of `split`.
 fn row(item: MsAslItem, split: &str, index: u64) -> ClipRow {
     let mut row = ClipRow {
         split: split.to_owned(),
@@ -253,7 +254,7 @@ fn row(item: MsAslItem, split: &str, index: u64) -> ClipRow {
     row
 }
 
-/// The id in the address of a video.
+/// The video id in a `YouTube` URL.
 fn youtube_id(url: &str) -> Option<&str> {
     let behind = |mark: &str| url.split_once(mark).map(|(_, rest)| rest);
     let rest = behind("v=")

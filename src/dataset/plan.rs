@@ -1,8 +1,8 @@
 //! Which instances of the metadata are processed, and in which order.
 //!
-//! Reproduces the notebook's scan, quirks included: clips are counted per gloss as spelt, but an instance is processed
-//! only when its gloss in lower case is among the kept ones, unless [`PlanOptions::folds_case`] is off. The caller's function tells whether a clip exists; this
-//! file touches no disk.
+//! Reproduces the notebook's scan, including its quirks: clips are counted per gloss as spelt, but an instance is
+//! processed only when its lower-case gloss is kept, unless [`PlanOptions::folds_case`] is off. The caller's function
+//! answers whether a clip exists; this module never reads the disk.
 
 use super::acceptance::State;
 use super::class_list::ClassOrder;
@@ -20,25 +20,25 @@ mod warnings;
 
 pub use warnings::Warning;
 
-/// What a user can choose about the plan. The defaults are the notebook's.
+/// The user's choices for the plan. The defaults are the notebook's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanOptions {
     /// A gloss with fewer clips on disk is not processed.
     pub min_videos_per_gloss: usize,
-    /// Keep only this many glosses, those with the most instances in the metadata; `None` keeps all. Without effect
+    /// Keep at most this many glosses, those with the most instances in the metadata; `None` keeps all. Has no effect
     /// when glosses are selected by name.
     pub max_glosses: Option<usize>,
     /// Keep only these glosses, as spelt in the metadata; empty keeps all.
     pub selected_glosses: Vec<String>,
-    /// At most this many accepted clips per gloss; `None` and 0 mean no limit. Not applied here: it depends on what
-    /// the clips give.
+    /// At most this many accepted clips per gloss; `None` and 0 mean no limit. Not applied in the plan: it depends on
+    /// the contents of the clips.
     pub max_samples_per_gloss: Option<usize>,
     /// Process only the instances of this split; `None` processes all.
     pub only_split: Option<String>,
-    /// Whether an instance is processed only when its gloss in lower case is kept, as in the notebook; else glosses are
-    /// compared as spelt.
+    /// Whether an instance is processed only when its lower-case gloss is kept, as in the notebook. Otherwise glosses
+    /// are compared as spelt.
     pub folds_case: bool,
-    /// Whether the clips that only the other comparison of glosses processes are read too, for their frames alone.
+    /// Whether to also read the clips that only the other comparison of glosses processes, for their frames only.
     pub keeps_other_frames: bool,
 }
 
@@ -57,7 +57,7 @@ impl Default for PlanOptions {
 }
 
 impl PlanOptions {
-    /// The options for a dataset of `format`: only WLASL's glosses are compared as in the notebook.
+    /// The options for a dataset of `format`. Only WLASL's glosses are compared as in the notebook.
     #[must_use]
     pub fn for_format(&self, format: FormatName) -> Self {
         let is_wlasl = format == FormatName::Wlasl;
@@ -69,43 +69,44 @@ impl PlanOptions {
     }
 }
 
-/// What becomes of an instance where glosses are compared in the other way than [`PlanOptions::folds_case`] says.
+/// The result for an instance under the comparison of glosses that [`PlanOptions::folds_case`] does not choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OtherComparison {
-    /// It is processed.
+    /// The instance is processed.
     Processed,
-    /// It is not, with its state and the reason.
+    /// The instance is not processed, with its state and the reason.
     Skipped(State, String),
 }
 
 /// An instance of the metadata, with the reason why it is not processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanRecord {
-    /// Its index in its entry of the metadata.
+    /// Index of the instance in its entry of the metadata.
     pub instance: usize,
-    /// As spelt; empty when the entry has none.
+    /// The gloss as spelt; empty when the entry has none.
     pub gloss: Arc<str>,
-    /// `None` when the metadata gives none.
+    /// Id of the clip; `None` when the metadata gives none.
     pub video_id: Option<Arc<str>>,
     /// The clip's path in the dataset; `None` for WLASL's rule.
     pub path: Option<Arc<str>>,
-    /// As in the metadata.
+    /// First frame of the sign, as the metadata gives it.
     pub frame_start: FrameNumber,
-    /// As in the metadata.
+    /// Last frame of the sign, as the metadata gives it.
     pub frame_end: FrameNumber,
-    /// `train`, `val`, `test` or whatever the metadata says; that of the splits file when there is one.
+    /// `train`, `val`, `test` or another split of the metadata. A splits file overrides it.
     pub split: String,
-    /// Who signs, −1 when unknown.
+    /// Number of the signer, −1 when unknown.
     pub signer_id: i64,
-    /// What else the table says of it.
+    /// The other values of the table's row.
     pub columns: Option<Arc<ExtraColumns>>,
-    /// Its final state and the reason when it is not processed, else `None`.
+    /// The final state and the reason when the instance is not processed, else `None`.
     pub skipped: Option<(State, String)>,
-    /// What differs under the other comparison of glosses, if [`PlanOptions::keeps_other_frames`] asks.
+    /// The result under the other comparison of glosses, if it differs and [`PlanOptions::keeps_other_frames`] is
+    /// set.
     pub otherwise: Option<OtherComparison>,
 }
 
-/// An instance to process: all that a worker needs to know.
+/// An instance to process, with everything that a worker needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedClip {
     /// Index in [`Plan::jobs`], which is the order of results.
@@ -114,42 +115,42 @@ pub struct PlannedClip {
     pub record: usize,
     /// The label, as spelt.
     pub gloss: Arc<str>,
-    /// Names the clip.
+    /// Id of the clip.
     pub video_id: Arc<str>,
-    /// As in the metadata.
+    /// First frame of the sign, as the metadata gives it.
     pub frame_start: i64,
-    /// As in the metadata.
+    /// Last frame of the sign, as the metadata gives it.
     pub frame_end: i64,
-    /// Whether it is read for its frames alone: its record is not processed.
+    /// Whether the clip is read for its frames only, because its record is not processed.
     pub is_frames_only: bool,
 }
 
-/// The plan: every instance of the metadata, and the jobs in order.
+/// The plan: a record for every instance of the metadata, and the clips to process, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// One for each instance, in metadata order.
+    /// One record per instance, in metadata order.
     pub records: Vec<PlanRecord>,
-    /// The instances to process, in metadata order; behind them those that are read for their frames alone.
+    /// The instances to process, in metadata order, followed by those that are read for their frames only.
     pub jobs: Vec<PlannedClip>,
-    /// The kept glosses as spelt, in the order of the first clip found: the npz file's `glosses`.
+    /// The kept glosses as spelt, in the order of the first existing clip: the npz file's `glosses`.
     pub glosses: Vec<Arc<str>>,
-    /// Clips on disk per gloss as spelt, in the order of the first clip found.
+    /// Number of existing clips per gloss as spelt, in the order of the first existing clip.
     pub gloss_file_counts: Vec<(Arc<str>, usize)>,
     /// Number of entries in the metadata.
     pub entries: usize,
-    /// Number of glosses with enough clips on disk.
+    /// Number of glosses with enough existing clips.
     pub glosses_with_enough: usize,
-    /// All classes in the order of their numbers, when it is known.
+    /// All classes in the order of their numbers, when that order is known.
     pub class_order: Option<ClassOrder>,
     /// Clips of the splits file that the metadata does not have.
     pub absent: Vec<AbsentClip>,
-    /// For the user.
+    /// Warnings for the user.
     pub warnings: Vec<Warning>,
-    /// As they were when the plan was made.
+    /// The options with which the plan was made.
     pub plan_options: PlanOptions,
 }
 
-/// Makes the plan. `exists` tells whether the clip of a video id is there; it is called once an id, and only with ids
+/// Makes the plan. `exists` returns whether the clip of a video id exists. It is called once per id, and only for ids
 /// that are plain file names or whose clip has a path.
 ///
 /// ```
@@ -186,7 +187,7 @@ pub fn plan(entries: &[Entry], plan_options: &PlanOptions, exists: &dyn Fn(&str)
     for entry in entries {
         let gloss = entry.gloss.clone().unwrap_or_default();
         for (index, instance) in entry.instances.iter().enumerate() {
-            // What cannot be used says so, whether its gloss would be processed or not.
+            // An unusable instance is reported as such, whether or not its gloss is processed.
             let refused = instance.refused.as_ref().or(entry.refused.as_ref());
             let refused = refused.map(|reason| (State::Unreadable, reason.clone()));
             let skipped = refused.or_else(|| {
@@ -255,21 +256,21 @@ pub fn plan(entries: &[Entry], plan_options: &PlanOptions, exists: &dyn Fn(&str)
 }
 
 impl Plan {
-    /// Adds what was found out when the instances were selected.
+    /// Adds the results of the selection of instances.
     pub fn add_selection(&mut self, selection: Selection) {
         self.class_order = selection.class_order;
         self.absent = selection.absent;
         self.warnings.extend(selection.warnings);
     }
 
-    /// Number of glosses with clips on disk, but too few.
+    /// Number of glosses with some existing clips, but too few.
     #[must_use]
     pub fn glosses_dropped(&self) -> usize {
         self.gloss_file_counts.len() - self.glosses_with_enough
     }
 
-    /// Adds to the reason of each missing clip where it is, as `elsewhere` tells for its id: under another name or in another
-    /// folder. The notebook does not find it there, so it is not read.
+    /// Appends to the reason of each missing clip where it was found: `elsewhere` returns that for its id, such as
+    /// another name or folder. The notebook does not find such a clip, so it is not read.
     pub fn explain_missing(&mut self, elsewhere: &dyn Fn(&str) -> Option<String>) {
         let mut count = 0;
         let mut first = None;
@@ -296,13 +297,14 @@ impl Plan {
         }
     }
 
-    /// Adds what a reader noted about the dataset.
+    /// Adds the warnings of a reader about the dataset.
     pub fn warn(&mut self, warnings: Vec<String>) {
         self.warnings
             .extend(warnings.into_iter().map(Warning::Layout));
     }
 
-    /// The text that the notebook prints around its scan, with a line about the choice of glosses when there was one.
+    /// The text that the notebook prints around its scan, plus lines about kept glosses, classes and clips read for
+    /// frames only.
     #[must_use]
     pub fn scan_report(&self) -> String {
         let needed = self.plan_options.min_videos_per_gloss;
@@ -335,7 +337,8 @@ impl Plan {
     }
 }
 
-/// Why no instance of `gloss` is processed, or `None`; `files` are the clips on disk per gloss, of which so many are `needed`.
+/// Why no instance of `gloss` is processed, or `None`. `files` are existing clips per gloss; a gloss needs `needed`
+/// of them.
 fn refusal(
     gloss: &str,
     kept: &HashSet<&str>,
@@ -364,20 +367,20 @@ fn refusal(
     })
 }
 
-/// The instances of `entry` that the subset and the splits file leave, whatever their split.
+/// The instances of `entry` that the subset and the splits file do not exclude, of any split.
 fn kept_instances(entry: &Entry) -> impl Iterator<Item = &Instance> {
     let instances = entry.instances.iter();
     instances.filter(|instance| instance.excluded.is_none())
 }
 
-/// Why the subset, the splits file or the choice of a split leaves `instance` out.
+/// Why the subset, the splits file or the selected split excludes `instance`, or `None`.
 fn unselected(instance: &Instance, only_split: Option<&str>) -> Option<String> {
     let only = only_split.filter(|only| *only != instance.split);
     let other_split = || only.map(|only| format!("split {:?} is not {only}", instance.split));
     instance.excluded.clone().or_else(other_split)
 }
 
-/// Sums `count` per gloss as spelt, in the order of the first entry for which it is not `None`.
+/// Sums `count` per gloss as spelt, in the order of the first entry whose count is not `None`.
 fn count_by_gloss(
     entries: &[Entry],
     count: impl Fn(&Entry) -> Option<usize>,
@@ -396,7 +399,7 @@ fn count_by_gloss(
     counts
 }
 
-/// The notebook's `choose_glosses`: those selected, else the most frequent in the metadata; `None` means all.
+/// The notebook's `choose_glosses`: the selected glosses, else the most frequent in the metadata; `None` means all.
 fn choose_glosses(entries: &[Entry], plan_options: &PlanOptions) -> Option<HashSet<Arc<str>>> {
     let selected = &plan_options.selected_glosses;
     if !selected.is_empty() {

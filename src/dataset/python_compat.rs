@@ -1,4 +1,4 @@
-//! The few rules of Python that decide what the notebook makes of a JSON value.
+//! The few rules of Python that decide how the notebook interprets a JSON value.
 //!
 //! The notebook is Python, and a dataset that it accepts must be accepted here with the same result: what counts as
 //! "nothing", what `int()` reads, and how `str()` writes a number.
@@ -11,12 +11,12 @@ const DIGITS_MAX: usize = 4300;
 /// `CPython` cuts the offending text in `int()`'s message after this many characters (`%.200R`).
 const REPR_MAX_CHARS: usize = 200;
 
-/// The number that is written as `token`, rounded. The reader gives only numbers that a float holds.
+/// The number written as `token`, rounded. The reader only passes numbers that a float holds.
 fn float(token: &str) -> f64 {
     token.parse().unwrap_or(0.0)
 }
 
-/// The number that is written as `token` without its fraction, saturated to 64 bits.
+/// The integer part of the number written as `token`, saturated to 64 bits.
 pub(super) fn truncated(token: &str) -> i64 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -92,7 +92,7 @@ fn int_of_text(text: &str) -> Result<i64, String> {
     Ok(format!("{sign}{digits}").parse().unwrap_or(saturated))
 }
 
-/// What `int()` strips: C's `isspace` in ASCII, Unicode white space beyond it.
+/// The characters that `int()` strips: C's `isspace` in ASCII, Unicode white space beyond it.
 fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t'..='\r') || (!character.is_ascii() && character.is_whitespace())
 }

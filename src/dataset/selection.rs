@@ -1,5 +1,5 @@
-//! Applies an official subset and a splits file to the entries of a dataset: which instances are left, with which split, and
-//! which number each class has.
+//! Applies an official subset and a splits file to the entries of a dataset: which instances remain, with which
+//! split, and which number each class has.
 
 use super::class_list::{CLASS_LIST_NAME, ClassOrder, Subset, official_order};
 use super::instance::{Entry, Instance};
@@ -9,50 +9,51 @@ use crate::sequence::options::NamedChoice;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-/// Names in a warning, at most.
+/// Largest number of names in a warning.
 const SHOWN_MAX: usize = 20;
 
-/// What the user selects, and what the dataset knows of its classes.
+/// The user's selection, and what the dataset contains about its classes.
 #[derive(Clone, Debug, Default)]
 pub struct SelectionRequest<'a> {
     /// An official subset of WLASL.
     pub subset: Option<Subset>,
-    /// The clips and their splits.
+    /// The splits file, with the clips and their splits.
     pub splits: Option<&'a SplitsFile>,
-    /// The classes in the order of their numbers, by the dataset's own format.
+    /// The classes in the order of their numbers, as the dataset's own format gives them.
     pub class_order: Option<Vec<Arc<str>>>,
-    /// WLASL's class list beside the metadata.
+    /// The classes of WLASL's class list, when that file is beside the metadata.
     pub class_list: Option<Vec<Arc<str>>>,
-    /// Name of the metadata for messages.
+    /// Name of the metadata file, for messages.
     pub metadata: String,
 }
 
 /// A clip of the splits file that the metadata does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AbsentClip {
-    /// Its id.
+    /// The id of the clip.
     pub video_id: String,
-    /// Its split.
+    /// Its split in the splits file.
     pub split: &'static str,
-    /// Its gloss, when it is known.
+    /// Its gloss, when the splits file gives its class.
     pub gloss: Option<Arc<str>>,
 }
 
-/// What the selection says of all clips together.
+/// The results of the selection for the whole dataset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// The classes in the order of their numbers, when that is known.
+    /// All classes in the order of their numbers, when that order is known.
     pub class_order: Option<ClassOrder>,
     /// Clips of the splits file that the metadata does not have.
     pub absent: Vec<AbsentClip>,
-    /// Where the files differ.
+    /// The differences between the files.
     pub warnings: Vec<Warning>,
 }
 
-/// Excludes the instances of `entries` that `request` does not select, and gives the others the split of the splits file.
+/// Excludes the instances of `entries` that `request` does not select, and sets the split of the others from the
+/// splits file.
 ///
 /// # Errors
-/// When the order of the classes is needed and not known, or the splits file is that of another dataset.
+/// Fails when the order of the classes is needed but unknown, or the splits file belongs to another dataset.
 pub fn select(
     entries: &mut [Entry],
     request: &SelectionRequest<'_>,
@@ -143,7 +144,8 @@ pub fn select(
     })
 }
 
-/// Asks `reason` of each instance, with its gloss, why it is not selected. An instance without a gloss is not asked about.
+/// Sets `excluded` of each instance to the result of `reason` for its gloss. Instances without a gloss are not
+/// changed.
 fn exclude(entries: &mut [Entry], mut reason: impl FnMut(&str, &mut Instance) -> Option<String>) {
     for entry in entries {
         let Some(gloss) = &entry.gloss else { continue };
@@ -153,7 +155,7 @@ fn exclude(entries: &mut [Entry], mut reason: impl FnMut(&str, &mut Instance) ->
     }
 }
 
-/// `3 clips <what>: a, b, c`.
+/// The warning `3 clips <what>: a, b, c`.
 fn named(ids: &[String], what: &str) -> Warning {
     let shown = ids[..ids.len().min(SHOWN_MAX)].join(", ");
     let more = match ids.len().saturating_sub(SHOWN_MAX) {
@@ -163,7 +165,7 @@ fn named(ids: &[String], what: &str) -> Warning {
     Warning::OtherSplits(format!("{} clips {what}: {shown}{more}", ids.len()))
 }
 
-/// The classes that the numbers in `splits` stand for: each has the gloss that most of its clips have in the metadata.
+/// The classes behind the numbers in `splits`. A class has the gloss that most of its clips have in the metadata.
 fn numbered_classes(
     entries: &[Entry],
     splits: &SplitsFile,
@@ -193,7 +195,7 @@ fn numbered_classes(
     let voted: HashSet<&Arc<str>> = votes.iter().flat_map(BTreeMap::keys).collect();
     for (class, votes) in votes.iter().enumerate() {
         let most = votes.iter().max_by_key(|(_, count)| **count);
-        // A class without a clip in the metadata.
+        // A class without a clip in the metadata takes its gloss from the list.
         let listed = list.as_ref().and_then(|list| list.get(class));
         let listed = listed.filter(|gloss| !voted.contains(gloss));
         let gloss = most.map(|(gloss, _)| gloss).or(listed);
@@ -216,8 +218,8 @@ fn numbered_classes(
     })
 }
 
-/// The classes by the metadata's own order, by WLASL's class list or by the dataset's format; `None` when no subset needs them
-/// and the format has no order.
+/// The classes in the metadata's official order, in WLASL's class list or from the dataset's format; `None` when no
+/// subset needs them and the format has no order.
 fn known_classes(
     entries: &[Entry],
     request: &SelectionRequest<'_>,
@@ -227,7 +229,7 @@ fn known_classes(
     let Some(subset) = request.subset else {
         let source = format!("the classes of {metadata}");
         return Ok(of_format.map(|mut glosses| {
-            // Each gloss has a number, also one that the list lacks.
+            // Add the glosses that the list lacks, so that each gloss has a number.
             let mut known: HashSet<Arc<str>> = glosses.iter().cloned().collect();
             let all = entries.iter().filter_map(|entry| entry.gloss.clone());
             glosses.extend(all.filter(|gloss| known.insert(Arc::clone(gloss))));

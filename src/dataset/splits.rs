@@ -1,8 +1,9 @@
-//! Files that say which clips belong to which split: WLASL's `nslt_*.json`, which also have the number of each class, and
-//! tables (csv) with the columns `id`, `video_id` or `path`, `split` and perhaps `label`, `class` or `gloss`.
+//! Files that assign clips to splits: WLASL's `nslt_*.json`, which also have the number of each class, and tables
+//! (csv) with the columns `id`, `video_id` or `path`, `split` and optionally `label`, `class` or `gloss`.
 //!
-//! The frame range in an `nslt_*.json` counts the frames of clips that WLASL's own script has cut out, and is `[1, length]`
-//! where the metadata says "to the end". The metadata's range is used, which holds for the clips as they were published.
+//! The frame range in an `nslt_*.json` counts the frames of clips that WLASL's own script has cut out. It is
+//! `[1, length]` where the metadata means "to the end". The metadata's range is used, because it fits the published
+//! clips.
 
 use super::clip_table::{divider, line_of};
 use super::dataset_rows::ROWS_MAX;
@@ -16,10 +17,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-/// Largest file, in bytes; `nslt_2000.json` has 1.1 MB.
+/// Size limit of a splits file, in bytes; `nslt_2000.json` has 1.1 MB.
 pub const BYTES_MAX: u64 = 64 << 20;
 
-/// Why a splits file, a class list or a subset cannot be used: the place, what is wrong and the fix.
+/// Why a splits file, a class list or a subset cannot be used: the place, the problem and the fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SplitsError(pub String);
@@ -27,27 +28,27 @@ pub struct SplitsError(pub String);
 /// A clip in a splits file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitRow {
-    /// The clip; in a table of paths the name of its file without ending.
+    /// The id of the clip; in a table of paths the name of its file without ending.
     pub video_id: String,
-    /// Its path with `/` between folders, in a table of paths.
+    /// The path of the clip with `/` between folders; `None` unless the table has paths.
     pub path: Option<String>,
     /// `train`, `val` or `test`.
     pub split: &'static str,
-    /// Its class.
+    /// The class of the clip.
     pub label: SplitLabel,
 }
 
 impl SplitRow {
-    /// What no other row has.
+    /// The unique key of the row: the path, or the id.
     pub(super) fn key(&self) -> &str {
         self.path.as_deref().unwrap_or(&self.video_id)
     }
 }
 
-/// The rows of a splits file by the clips that they mean.
+/// An index of the rows of a splits file.
 pub(super) struct SplitIndex<'a> {
     by_key: HashMap<&'a str, &'a SplitRow>,
-    /// `None` for a name that several paths have.
+    /// Rows with a path, by file name without ending; `None` for a name that several paths have.
     by_name: HashMap<&'a str, Option<&'a SplitRow>>,
 }
 
@@ -64,7 +65,7 @@ impl<'a> SplitIndex<'a> {
         }
     }
 
-    /// The row of `instance`: that of its path, with or without its ending, of its id, or of its file's name.
+    /// The row of `instance`, looked up by path with and without ending, by id, and then by id as a file name.
     pub(super) fn row(&self, instance: &Instance) -> Option<&'a SplitRow> {
         let id = instance.video_id.as_deref()?;
         let path = instance.path.as_deref().unwrap_or(id);
@@ -78,19 +79,19 @@ impl<'a> SplitIndex<'a> {
     }
 }
 
-/// What a splits file says of the class of a clip.
+/// The class of a clip in a splits file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SplitLabel {
-    /// Nothing.
+    /// The file gives no class.
     Unknown,
-    /// The number of the class.
+    /// The number of the class, from 0.
     Class(usize),
-    /// The gloss.
+    /// The gloss of the class.
     Gloss(String),
 }
 
 impl SplitLabel {
-    /// The number.
+    /// The number of the class; `None` for a gloss.
     pub(super) fn class(&self) -> Option<usize> {
         match self {
             Self::Class(class) => Some(*class),
@@ -98,7 +99,7 @@ impl SplitLabel {
         }
     }
 
-    /// The gloss; of a number that of `glosses`, which are in the order of their numbers.
+    /// The gloss; a number is looked up in `glosses`, which are in the order of their numbers.
     pub(super) fn gloss<'a>(&'a self, glosses: &'a [Arc<str>]) -> Option<&'a str> {
         match self {
             Self::Unknown => None,
@@ -111,18 +112,19 @@ impl SplitLabel {
 /// A splits file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitsFile {
-    /// Its name for messages.
+    /// Name of the file, for messages.
     pub name: String,
     /// In file order, each clip once.
     pub rows: Vec<SplitRow>,
-    /// Number of classes, if the file numbers them.
+    /// Number of classes; `None` when the file does not number them.
     pub classes: Option<usize>,
 }
 
 /// Reads the splits file called `name`.
 ///
 /// # Errors
-/// When it is neither kind, names an unknown split, has a class without a clip before one with clips, or places a clip twice.
+/// Fails when it is neither kind of file, names an unknown split, leaves a class number unused, or lists a clip
+/// twice.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<SplitsFile, SplitsError> {
     let wrong = |problem: &str| {
         let what = "an nslt_*.json file, or a table with the columns video_id and split";
@@ -145,10 +147,10 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<SplitsFile, SplitsError> {
     collect(name, rows)
 }
 
-/// A row with its place for messages.
+/// A row, with its place in the file for messages.
 type Placed = (String, SplitRow);
 
-/// Checks the classes of `rows`, and that no clip has two places.
+/// Checks that the classes are numbered without gaps and that no clip has two different rows.
 fn collect(name: &str, rows: Vec<Placed>) -> Result<SplitsFile, SplitsError> {
     let mut known: HashMap<String, usize> = HashMap::new();
     let mut kept: Vec<Placed> = Vec::new();
@@ -193,14 +195,14 @@ fn split(text: &str) -> Result<&'static str, String> {
     })
 }
 
-/// An item of `nslt_*.json`.
+/// The fields of an item of `nslt_*.json` that are read.
 #[derive(Deserialize)]
 struct NsltItem {
     subset: String,
     action: Action,
 }
 
-/// The number of the class, with which `action` begins. What is behind it is not kept.
+/// The first value of `action`: the number of the class. The other values are ignored.
 struct Action(Option<serde_json::Number>);
 
 impl<'de> Deserialize<'de> for Action {
@@ -290,7 +292,7 @@ fn nslt(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
     items.map(row).collect()
 }
 
-/// Reads a table whose first line has the names of its columns, divided by commas, semicolons or tabs.
+/// Reads a table. The first line has the names of its columns, separated by commas, semicolons or tabs.
 fn table(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
     let header = { text.lines() }.find(|line| !line.trim().is_empty());
     let header = header.unwrap_or_default();

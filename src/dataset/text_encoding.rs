@@ -1,26 +1,26 @@
-//! The encoding of a JSON file, and its text as UTF-8 piece by piece.
+//! Detects the encoding of a JSON file and converts its text to UTF-8 piece by piece.
 
-/// Fills a buffer with the next bytes of a file and returns their number, 0 at the end; `Err` is the reason why they cannot
-/// be read.
+/// Fills a buffer with the next bytes of a file and returns their number, 0 at the end. `Err` is the reason why the
+/// file cannot be read.
 pub type FillBytes<'a> = dyn FnMut(&mut [u8]) -> Result<usize, String> + 'a;
 
-/// Bytes that are requested at a time.
+/// Number of bytes that are requested at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Stands for what the encoding does not allow: never part of UTF-8.
+/// Stands for an invalid character. This byte is never part of UTF-8.
 const NO_CHARACTER: u8 = 0xFF;
 
-/// An encoding of JSON files: UTF-8, UTF-16 or UTF-32. All but UTF-8 are beyond what the notebook reads.
+/// An encoding of JSON files: UTF-8, UTF-16 or UTF-32. The notebook reads only UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Encoding {
-    /// Bytes of a unit: 1, 2 or 4.
+    /// Bytes per code unit: 1, 2 or 4.
     unit: usize,
     is_big_endian: bool,
 }
 
 impl Encoding {
-    /// The encoding of a text that starts with `head`, and the length of its byte order mark. Without a mark the zero bytes of
-    /// the first characters decide, which are ASCII in JSON.
+    /// The encoding of a text that starts with `head`, and the length of its byte order mark. Without a mark the zero
+    /// bytes among the first characters decide, because these are ASCII in JSON.
     fn of(head: &[u8]) -> (Self, usize) {
         let (unit, is_big_endian, mark) = match head {
             [0xEF, 0xBB, 0xBF, ..] => (1, false, 3),
@@ -41,7 +41,7 @@ impl Encoding {
         (encoding, mark)
     }
 
-    /// The number that the bytes of a unit make.
+    /// The value of a code unit.
     fn number(self, unit: &[u8]) -> u32 {
         let join = |number, byte: &u8| number << 8 | u32::from(*byte);
         if self.is_big_endian {
@@ -52,19 +52,19 @@ impl Encoding {
     }
 }
 
-/// A file's text as UTF-8, whatever Unicode encoding the file has.
+/// The text of a file, converted to UTF-8 from any Unicode encoding.
 pub(super) struct Utf8Text<'a> {
     fill: &'a mut FillBytes<'a>,
     encoding: Option<Encoding>,
     /// Bytes that are not converted yet.
     bytes: Vec<u8>,
-    /// Bytes that were read.
+    /// Number of bytes that were read.
     total: u64,
     bytes_max: u64,
 }
 
 impl<'a> Utf8Text<'a> {
-    /// The text of the file behind `fill`, which may have `bytes_max` bytes.
+    /// Starts at the beginning of the file that `fill` reads. A file of more than `bytes_max` bytes is an error.
     pub(super) fn new(fill: &'a mut FillBytes<'a>, bytes_max: u64) -> Self {
         Self {
             fill,
@@ -75,23 +75,23 @@ impl<'a> Utf8Text<'a> {
         }
     }
 
-    /// Whether the file is not in UTF-8.
+    /// Whether the file has another encoding than UTF-8.
     pub(super) fn is_converted(&self) -> bool {
         self.encoding.is_some_and(|encoding| encoding.unit > 1)
     }
 
-    /// Puts the next piece into `text`, which stays empty at the end only. What is no character becomes a byte that UTF-8
-    /// does not have; the bytes of an UTF-8 file are not changed.
+    /// Puts the next piece into `text`, which stays empty only at the end. An invalid character becomes a byte that
+    /// UTF-8 does not have. The bytes of a UTF-8 file are not changed.
     ///
     /// # Errors
-    /// When the file cannot be read or is too large.
+    /// Fails when the file cannot be read or is too large.
     pub(super) fn next(&mut self, text: &mut Vec<u8>) -> Result<(), String> {
         text.clear();
         loop {
             let is_end = !self.read()?;
             let encoding = match self.encoding {
                 Some(encoding) => encoding,
-                // The longest mark has four bytes.
+                // The longest byte order mark has four bytes.
                 None if self.bytes.len() < 4 && !is_end => continue,
                 None => {
                     let (encoding, mark) = Encoding::of(&self.bytes);
@@ -106,7 +106,7 @@ impl<'a> Utf8Text<'a> {
         }
     }
 
-    /// Appends to the bytes; returns whether there were any more.
+    /// Reads more bytes; returns `false` at the end of the file.
     fn read(&mut self) -> Result<bool, String> {
         let start = self.bytes.len();
         self.bytes.resize(start + PIECE_BYTES, 0);
@@ -122,7 +122,8 @@ impl<'a> Utf8Text<'a> {
         Ok(count > 0)
     }
 
-    /// Moves whole characters from the bytes to `text`, at the end of the file also what is left.
+    /// Moves complete characters from `bytes` to `text`. At the end of the file an incomplete character becomes
+    /// invalid.
     fn convert(&mut self, encoding: Encoding, is_end: bool, text: &mut Vec<u8>) {
         if encoding.unit == 1 {
             std::mem::swap(text, &mut self.bytes);
@@ -136,7 +137,7 @@ impl<'a> Utf8Text<'a> {
         };
         let units = self.bytes.chunks_exact(encoding.unit);
         let mut units: Vec<u32> = units.map(|unit| encoding.number(unit)).collect();
-        // The other half of the last character may follow.
+        // The second half of the last character may be in the next piece.
         if encoding.unit == 2 && !is_end && matches!(units.last(), Some(0xD800..0xDC00)) {
             units.pop();
         }
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The text of `bytes`, which come in pieces of `piece` bytes.
+    /// Converts `bytes`, which are read in pieces of `piece` bytes.
     fn read(bytes: &[u8], piece: usize) -> Result<Vec<u8>, String> {
         let mut rest = bytes;
         let mut fill = |buffer: &mut [u8]| {
@@ -183,7 +184,7 @@ mod tests {
         }
     }
 
-    /// `text` in all encodings, with and without a byte order mark.
+    /// Encodes `text` in all encodings, with and without a byte order mark.
     fn encoded(text: &str) -> Vec<Vec<u8>> {
         let with_mark = format!("\u{feff}{text}");
         let mut all = Vec::new();
@@ -229,7 +230,7 @@ mod tests {
         #[test]
         fn all_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..300), piece in 1_usize..70) {
             let text = read(&bytes, piece).unwrap();
-            // One byte becomes no more than one and a half, rounded up to a character.
+            // A byte becomes at most 1.5 bytes, rounded up to a character.
             prop_assert!(text.len() <= bytes.len() * 2);
             prop_assert_eq!(text, read(&bytes, 1000).unwrap());
         }

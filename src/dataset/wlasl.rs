@@ -1,8 +1,8 @@
 //! The WLASL metadata file: a list of glosses, each with its instances.
 //!
-//! Reads `WLASL_v0.3.json` as the notebook's Python does, piece by piece and with bounded memory, and knows nothing of
-//! clips on disk. A broken structure or another layout is an error. An odd value is data: it refuses the instance or the
-//! entry that holds it, and the rest is read.
+//! Reads `WLASL_v0.3.json` as the notebook's Python does, piece by piece and with bounded memory. It does not check
+//! which clips exist. A broken structure or another layout is an error. An invalid value only refuses the instance or
+//! the entry that holds it.
 
 use super::dataset_rows::DatasetRows;
 use super::file_kind::FileKind;
@@ -15,42 +15,43 @@ use super::text_encoding::FillBytes;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// The file that a WLASL dataset describes itself with.
+/// Name of the metadata file of a WLASL dataset.
 pub const FILE_NAME: &str = "WLASL_v0.3.json";
 
-/// Largest metadata file, in bytes; the real one has 12 MB.
+/// Size limit of a metadata file, in bytes; the real one has 12 MB.
 pub const BYTES_MAX: u64 = 64 << 20;
 
-/// Most glosses and instances together in a file; the real one has 2,000 and 21,083. With the longest values they take less
-/// than 200 MB of memory.
+/// Largest number of glosses and instances together in a file; the real one has 2,000 and 21,083. With the longest
+/// values they take less than 200 MB of memory.
 pub const ITEMS_MAX: usize = 100_000;
 
-/// Longest gloss and video id, in bytes: no file name is longer, and labels take the length of the longest in each row.
+/// Longest gloss and video id, in bytes. File names are not longer, and each row's label takes the length of the
+/// longest.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Why a metadata file cannot be used. The caller adds the file's name.
+/// Why a metadata file cannot be used. The caller adds the name of the file.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum MetadataError {
-    /// Nothing but white space.
+    /// The file has nothing but white space.
     #[error(
         "the file is empty; {FILE_NAME} is a JSON list of glosses, about 12 MB: download it again"
     )]
     Empty,
-    /// It cannot be read to its end.
+    /// The file cannot be read to its end.
     #[error("cannot be read: {0}")]
     Read(String),
-    /// It ends within a value.
+    /// The file ends within a value.
     #[error(
         "not valid JSON: the file ends within a value, so it is cut short: compare its size with the original and copy it again"
     )]
     CutShort,
-    /// Not JSON: what is wrong and where.
+    /// The file is not JSON: what is wrong and where.
     #[error("not valid JSON: {0}; correct that place, or download the file again")]
     Syntax(String),
-    /// Another kind of file.
+    /// The file is of another kind.
     #[error("{} where {FILE_NAME} is needed, which is JSON: {}", .0.name, .0.dataset_advice())]
     OtherKind(FileKind),
-    /// One of the `nslt_*.json` files.
+    /// The file is one of the `nslt_*.json` files.
     #[error(
         "a list of splits (\"{video_id}\": subset, action), as in nslt_2000.json, found where {FILE_NAME} is needed: \
          give that file instead"
@@ -59,13 +60,13 @@ pub enum MetadataError {
         /// The first video id in it.
         video_id: String,
     },
-    /// JSON, but not shaped like WLASL's: the place, what stands there and what should.
+    /// The file is JSON, but has another layout: the place, what was found and what was expected.
     #[error("{0}; is this {FILE_NAME}?")]
     Shape(String),
-    /// A table that cannot be used, of another format: the reason.
+    /// A table of another format that cannot be used, for this reason.
     #[error("{0}")]
     Table(String),
-    /// Too many glosses and instances.
+    /// The file has too many glosses and instances.
     #[error("more than {ITEMS_MAX} glosses and instances; is this {FILE_NAME}, which has 23,083?")]
     TooMany,
 }
@@ -73,7 +74,7 @@ pub enum MetadataError {
 /// Reads a metadata file from memory, as [`read`] does.
 ///
 /// # Errors
-/// As [`read`].
+/// Fails as [`read`] does.
 pub fn parse(json: &[u8]) -> Result<Vec<Entry>, MetadataError> {
     let mut rest = json;
     read(&mut |buffer: &mut [u8]| {
@@ -84,15 +85,15 @@ pub fn parse(json: &[u8]) -> Result<Vec<Entry>, MetadataError> {
     })
 }
 
-/// Reads the metadata file behind `fill`, to its end.
+/// Reads the whole metadata file through `fill`.
 ///
-/// UTF-8, UTF-16 and UTF-32 are read, with a byte order mark or without. A number that no float holds (`1e999`, `NaN`, more
-/// than 309 digits), half a character (`"\ud800"`), more than 128 levels in a value, and what is not JSON in a value refuse
-/// their instance, or outside of one their entry, in whatever field they are.
+/// UTF-8, UTF-16 and UTF-32 are read, with or without a byte order mark. These values in any field refuse their
+/// instance, or their entry when they are outside of an instance: a number that no float holds (`1e999`, `NaN`, more
+/// than 309 digits), half a character (`"\ud800"`), more than 128 levels, and anything that is not JSON.
 ///
 /// # Errors
-/// When the file cannot be read, is larger than [`BYTES_MAX`], is not JSON or has another layout than a list of objects with
-/// glosses and lists of instances.
+/// Fails when the file cannot be read, is larger than [`BYTES_MAX`], is not JSON or has another layout than a list of
+/// objects with glosses and lists of instances.
 pub fn read(fill: &mut FillBytes<'_>) -> Result<Vec<Entry>, MetadataError> {
     let mut reader = JsonReader::new(fill, BYTES_MAX);
     read_list(&mut reader).map_err(|error| match error {
@@ -101,9 +102,9 @@ pub fn read(fill: &mut FillBytes<'_>) -> Result<Vec<Entry>, MetadataError> {
     })
 }
 
-/// Why a file that starts with `head` cannot be read to its end.
+/// The error for a file that starts with `head` and cannot be read to its end.
 pub(super) fn json_error(head: &[u8], error: JsonError) -> MetadataError {
-    // Where the reading ends says less than what the file is.
+    // The kind of the file is more helpful than the place where reading ended.
     match (FileKind::of(head), error) {
         (_, JsonError::Read(reason)) => MetadataError::Read(reason),
         (Some(kind), _) => MetadataError::OtherKind(kind),
@@ -112,7 +113,7 @@ pub(super) fn json_error(head: &[u8], error: JsonError) -> MetadataError {
     }
 }
 
-/// Whether a JSON file that starts with `head` is WLASL's metadata.
+/// Whether a JSON file that starts with `head` looks like WLASL's metadata.
 pub(super) fn is_metadata(head: &[u8]) -> bool {
     let head = String::from_utf8_lossy(head);
     head.trim_start_matches('\u{feff}')
@@ -121,7 +122,7 @@ pub(super) fn is_metadata(head: &[u8]) -> bool {
         && head.contains("\"gloss\"")
 }
 
-/// The reader of WLASL. Its clips have no paths: the caller looks for `videos/ID.mp4`.
+/// The reader of WLASL. Its rows have no paths: the caller looks for `videos/ID.mp4`.
 pub(super) struct Wlasl;
 
 impl DatasetFormat for Wlasl {
@@ -140,7 +141,7 @@ impl DatasetFormat for Wlasl {
     }
 }
 
-/// Why reading ended.
+/// Why reading ended early.
 enum ReadError {
     Json(JsonError),
     Layout(MetadataError),
@@ -160,7 +161,7 @@ fn read_list(reader: &mut JsonReader<'_>) -> Result<Vec<Entry>, ReadError> {
     }
     let mut entries = Vec::new();
     let mut items = 0;
-    // Of a list of other things, the first one.
+    // The first item that is not an entry.
     let mut other_layout = None;
     let mut has_entry = false;
     let mut is_first = true;
@@ -191,7 +192,7 @@ fn read_list(reader: &mut JsonReader<'_>) -> Result<Vec<Entry>, ReadError> {
     }
 }
 
-/// What is wrong with a file whose top level begins with the byte `first`.
+/// The error for a file whose top level begins with the byte `first` instead of a list.
 fn not_a_list(reader: &mut JsonReader<'_>, first: u8) -> Result<MetadataError, ReadError> {
     if let Some(kind) = FileKind::of(reader.head()) {
         return Ok(MetadataError::OtherKind(kind));
@@ -223,7 +224,7 @@ fn not_a_list(reader: &mut JsonReader<'_>, first: u8) -> Result<MetadataError, R
     )))
 }
 
-/// Whether the next value is an object with `subset` and `action`.
+/// Reads the next value; returns whether it is an object with `subset` and `action`.
 fn is_split(reader: &mut JsonReader<'_>) -> Result<bool, ReadError> {
     if reader.peek()? != Some(b'{') {
         return Ok(false);
@@ -238,8 +239,8 @@ fn is_split(reader: &mut JsonReader<'_>) -> Result<bool, ReadError> {
     Ok(has_subset && has_action)
 }
 
-/// Gives `member` each key of the object that is the next value, to read its value. Returns the first fault in a value, with
-/// its key. As in Python the last of several equal keys counts.
+/// Calls `member` with each key of the next value, an object, to read the key's value. Returns the first fault in a
+/// value, with its key. As in Python the last of several equal keys counts.
 fn members<'a>(
     reader: &mut JsonReader<'a>,
     mut member: impl FnMut(&mut JsonReader<'a>, &str) -> Result<(), ReadError>,
@@ -248,14 +249,15 @@ fn members<'a>(
     let (mut is_first, mut fault) = (true, None);
     while let Some(key) = reader.next_key(&mut is_first)? {
         member(reader, &key)?;
-        // Taken also when it is not the first, so that it is not the next object's.
+        // Take every fault, so that a later one is not attributed to the next object.
         let found = reader.take_fault();
         fault = fault.or(found.map(|fault| format!("{key}: {fault}")));
     }
     Ok(fault)
 }
 
-/// Reads an item of the top level; `Err` says what stands there instead of an entry. `items` counts glosses and instances.
+/// Reads an item of the top level; `Err` describes a value that is not an entry. `items` counts glosses and
+/// instances.
 fn entry(
     reader: &mut JsonReader<'_>,
     items: &mut usize,
@@ -340,7 +342,7 @@ fn instance(reader: &mut JsonReader<'_>) -> Result<Instance, ReadError> {
     Ok(instance)
 }
 
-/// A gloss or a video id, `None` when the notebook takes `value` for nothing, and why it cannot be used.
+/// A gloss or a video id, and why it cannot be used. `None` for the first when Python takes `value` as false.
 fn name(key: &str, value: JsonValue) -> (Option<Arc<str>>, Option<String>) {
     if python_compat::is_falsy(&value) {
         return (None, None);
@@ -362,7 +364,7 @@ fn name(key: &str, value: JsonValue) -> (Option<Arc<str>>, Option<String>) {
     (None, Some(format!("{key} {wrong}")))
 }
 
-/// The text `value`; empty when it is something else.
+/// The text in `value`; empty when it is not a text or too long.
 fn short_text(value: JsonValue) -> String {
     match value {
         JsonValue::Text(text) if text.len() <= NAME_BYTES_MAX => text,
@@ -377,7 +379,7 @@ fn signer(value: &JsonValue) -> i64 {
     }
 }
 
-/// A value's kind and a bit of it, for an error.
+/// Describes a value for an error: its kind and its start.
 fn found(value: &JsonValue) -> String {
     match value {
         JsonValue::Null => "null".to_owned(),

@@ -6,7 +6,7 @@
 use super::{to_byte, to_f32, to_index};
 use crate::frame::RgbFrame;
 
-/// Beyond this many pixels f32 squares lose the pixel; nothing that far away can be meant to be seen.
+/// Largest coordinate that is drawn, pixels. Beyond it, squares in f32 are less precise than a pixel.
 const REACH_MAX_PX: f32 = 1.0e6;
 
 /// A segment with a radius at each end, in image pixels.
@@ -59,8 +59,8 @@ pub(super) fn fill_line(
 }
 
 impl Capsule {
-    /// Calls `ink` with the index `y * width + x` of each pixel of a `width × height` image that the capsule
-    /// touches, and with what it looks like there.
+    /// Calls `ink` with the index `y * width + x` of each pixel of a `width × height` image that the capsule touches,
+    /// and with the capsule's sample there.
     pub(super) fn visit(
         &self,
         width: usize,

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_is_drawn_dot_by_dot() {
+    fn a_character_is_drawn_dot_by_dot() {
         let mut frame = RgbFrame::new(7, 9);
         draw_text(&mut frame, [1, 1], "t", 1, [255; 3]);
         let lit = frame.pixels().chunks_exact(3).filter(|p| p[0] > 0).count();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_as_wide_as_it_says() {
+    fn text_has_its_computed_width() {
         for scale in [1, 2, 3] {
             let mut frame = RgbFrame::new(100, 30);
             draw_text(&mut frame, [0, 0], "hmh", scale, [255; 3]);

@@ -3,9 +3,9 @@
 //! Pure: everything here turns numbers into pixels of an [`crate::frame::RgbFrame`] and knows nothing of
 //! files, encoders or models. In reading order:
 //!
-//! * `capsule`: the one shape all else is made of, anti-aliased and clipped to the image;
+//! * `capsule`: the shape that everything else is made of, anti-aliased and clipped to the image;
 //! * `height_field`: capsules that merge into one surface with light on it;
-//! * `hand`: a hand with its forearm, good enough for the palm model to believe in;
+//! * `hand`: a hand with its forearm, real enough for the palm model to detect it;
 //! * [`scene`]: such hands moving over a soft background, one image per frame number;
 //! * [`skeleton`]: the 21 landmarks of a hand as bones and joints;
 //! * `font` and [`contact_sheet`]: captions, and many images on one page.

@@ -36,8 +36,8 @@ const RIM: f32 = 0.45;
 const RIM_COLOR: [u8; 3] = [20, 24, 32];
 const RIM_OPACITY: f32 = 0.75;
 
-/// The heart of a joint, so that joints stand out from the bones.
-const HEART_COLOR: [u8; 3] = [255; 3];
+/// Color of a joint's center, so that joints stand out from the bones.
+const JOINT_CENTER_COLOR: [u8; 3] = [255; 3];
 
 /// Draws the skeleton of one hand over the image.
 ///
@@ -65,7 +65,7 @@ pub fn draw_landmarks(frame: &mut RgbFrame, points: &[[f32; 2]; LANDMARKS], colo
     }
     for point in points {
         fill_line(frame, [point; 2], 2.0 * joint, color, 1.0);
-        fill_line(frame, [point; 2], joint, HEART_COLOR, 1.0);
+        fill_line(frame, [point; 2], joint, JOINT_CENTER_COLOR, 1.0);
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
         let points = upright();
         draw_landmarks(&mut frame, &points, GREEN);
         for point in points {
-            assert_eq!(pixel(&frame, point), HEART_COLOR);
+            assert_eq!(pixel(&frame, point), JOINT_CENTER_COLOR);
         }
         assert_eq!(pixel(&frame, [0.4, 0.55]), GREEN);
         assert_eq!(pixel(&frame, [0.9, 0.1]), [0; 3]);

@@ -196,7 +196,7 @@ impl Audience {
     }
 }
 
-/// For the users of commands, who alone get such an error.
+/// Only users of commands get this error, so its hint names flags.
 fn of_kept_results(error: &KeptResultsError) -> String {
     let again = "process the dataset";
     match error {

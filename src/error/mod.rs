@@ -17,7 +17,7 @@ use std::io::ErrorKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All is done; skipped clips are data, not failure.
+    /// Everything is done. Skipped clips are not a failure.
     Done = 0,
     /// Nothing could be extracted.
     Nothing = 1,
@@ -41,7 +41,7 @@ pub enum Exit {
     Config = 78,
 }
 
-/// An error with the code to end with.
+/// An error with the exit code of the program.
 #[derive(Debug)]
 pub struct CliError {
     /// The exit code.
@@ -65,7 +65,7 @@ impl CliError {
         self.store_error().is_some_and(StoreError::is_full)
     }
 
-    /// What could not be written or read back, if that is the error.
+    /// The storage error, if the error is one.
     pub(crate) fn store_error(&self) -> Option<&StoreError> {
         self.error.downcast_ref()
     }

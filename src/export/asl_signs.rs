@@ -1,9 +1,9 @@
-//! Kaggle's asl-signs: one Parquet file a clip with 543 rows a frame, the landmarks of MediaPipe's holistic model in its
-//! order. Face and pose are never there, so their rows have no coordinates.
+//! Kaggle's asl-signs: one Parquet file per clip with 543 rows per frame, the landmarks of MediaPipe's holistic model
+//! in its order. Face and pose are never detected, so their rows have no coordinates.
 
 use super::ExportError;
 use super::parquet::{io_error, properties};
-use super::source::{ClipHands, ExportClip, SidedFrame};
+use super::source::{ClipHands, ExportClip, FrameHands};
 use crate::storage::atomic_file::HashingWriter;
 use arrow_array::{ArrayRef, Float64Array, Int16Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
@@ -11,7 +11,7 @@ use parquet::errors::ParquetError;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-/// Landmarks of a frame by type, in order, and the slot of the hand that they are.
+/// Landmark types of a frame, in order: name, number of landmarks, and the slot of the hand.
 const TYPES: [(&str, i16, Option<usize>); 4] = [
     ("face", 468, None),
     ("left_hand", 21, Some(0)),
@@ -19,33 +19,34 @@ const TYPES: [(&str, i16, Option<usize>); 4] = [
     ("right_hand", 21, Some(1)),
 ];
 
-/// Frames that are written at once.
+/// Number of frames that are written at once.
 const FRAMES_PER_WRITE: usize = 64;
 
-/// A row of a frame: type, index of the landmark in it, coordinates.
+/// One landmark of a frame: type, index within the type, coordinates.
 type Row = (&'static str, i16, Option<[f32; 3]>);
 
-/// The name of the file of `clip`, the clip `n` of the plan.
+/// The file name of `clip`, which is the clip `n` of the plan.
 pub(super) fn path(n: usize, clip: &ExportClip) -> String {
     format!("train_landmark_files/{}/{n}.parquet", clip.signer_id)
 }
 
-/// Whether all frames of a clip can be numbered.
+/// Whether all frames of a clip can be numbered in 16 bits.
 pub(super) fn can_hold(hands: &ClipHands) -> bool {
     numbers(&hands.frames).is_some()
 }
 
-/// Writes the file of a clip that the format can hold.
+/// Writes the file of a clip for which [`can_hold`] is true.
 ///
 /// # Errors
-/// When it has too many frames or the file cannot be written.
+/// Fails when the clip has too many frames or the file cannot be written.
 pub(super) fn write(to: &mut (impl Write + Send), hands: &ClipHands) -> io::Result<()> {
     let numbers = numbers(&hands.frames).ok_or_else(|| io::Error::other("too many frames"))?;
     encode(to, &hands.frames, &numbers).map_err(io_error)
 }
 
-/// The number of each frame in 16 bits: its index in the clip, or where one is too large its index among the frames.
-fn numbers(frames: &[SidedFrame]) -> Option<Vec<i16>> {
+/// The number of each frame in 16 bits: its index in the clip or, when one of these is too large, its index among the
+/// frames.
+fn numbers(frames: &[FrameHands]) -> Option<Vec<i16>> {
     let in_clip = frames
         .iter()
         .map(|frame| i16::try_from(frame.frame_index).ok());
@@ -57,7 +58,7 @@ fn numbers(frames: &[SidedFrame]) -> Option<Vec<i16>> {
 
 fn encode(
     to: &mut (impl Write + Send),
-    frames: &[SidedFrame],
+    frames: &[FrameHands],
     numbers: &[i16],
 ) -> Result<(), ParquetError> {
     let schema = table(&[], &[])?.schema();
@@ -69,7 +70,7 @@ fn encode(
     file.close().map(|_| ())
 }
 
-fn table(frames: &[SidedFrame], numbers: &[i16]) -> Result<RecordBatch, ParquetError> {
+fn table(frames: &[FrameHands], numbers: &[i16]) -> Result<RecordBatch, ParquetError> {
     let rows: Vec<(i16, Row)> = frames
         .iter()
         .zip(numbers)
@@ -111,7 +112,7 @@ fn table(frames: &[SidedFrame], numbers: &[i16]) -> Result<RecordBatch, ParquetE
 }
 
 /// The 543 rows of a frame.
-fn rows_of(frame: &SidedFrame) -> impl Iterator<Item = Row> {
+fn rows_of(frame: &FrameHands) -> impl Iterator<Item = Row> {
     TYPES.into_iter().flat_map(|(name, count, slot)| {
         let hand = slot.and_then(|slot| frame.hands[slot]);
         (0..count).map(move |index| {
@@ -125,8 +126,8 @@ fn rows_of(frame: &SidedFrame) -> impl Iterator<Item = Row> {
     })
 }
 
-/// Writes `train.csv` of `clips` and their numbers in the plan: Kaggle's columns, then those that its layout has no place
-/// for.
+/// Writes `train.csv` for `clips`, each with its index in the plan: Kaggle's columns, then the two that Kaggle's
+/// layout lacks.
 pub(super) fn write_table<'a>(
     to: &mut HashingWriter<'_>,
     clips: impl Iterator<Item = (usize, &'a ExportClip)>,

@@ -1,10 +1,10 @@
-//! The dataset card: what the files hold, for people, and for Hugging Face where its splits are.
+//! The dataset card `README.md`: describes the files for people, and names the files of each split for Hugging Face.
 
 use super::source::ExportClip;
 use super::{ExportFormat, ExportFrames, by_split};
 use std::fmt::Write as _;
 
-/// `README.md` of an export of `clips` of so many `classes`.
+/// The text of `README.md` for an export of `clips`. `classes` is the number of classes.
 pub(super) fn card(
     format: ExportFormat,
     frames: ExportFrames,

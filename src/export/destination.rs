@@ -1,5 +1,6 @@
-//! The folder of an export. Each file is whole or absent. A journal names the files that are written, so that an
-//! interrupted export continues; `dataset.json`, written last, replaces it: a folder with that file is a whole export.
+//! The folder of an export. Each file is complete or absent. A journal names the files that are written, so that an
+//! interrupted export continues. `dataset.json` is written last and replaces it: a folder with that file is a
+//! complete export.
 
 use super::{ExportError, write_json};
 use crate::storage::StoreError;
@@ -15,17 +16,17 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// What a whole export was made of, and the hashes of its files.
+/// File with the settings of a complete export and the hashes of its files.
 const DATASET_NAME: &str = "dataset.json";
-/// The export that has begun, then one line a file that is written.
+/// Journal: a line with the settings of the export, then one line per written file.
 const JOURNAL_NAME: &str = ".export.jsonl";
-/// The key of the files in `dataset.json`.
+/// Key of the hashes of files in `dataset.json`.
 const FILES_KEY: &str = "files";
-/// The key of the clips in `dataset.json` that the format cannot hold.
+/// Key of the clips in `dataset.json` that the format cannot hold.
 const LEFT_OUT_KEY: &str = "left_out";
-/// Longest line of a journal, in bytes. The first line has the hash of each batch.
+/// Longest line of a journal, in bytes. The first line has the hash of each batch file.
 const LINE_BYTES_MAX: u64 = 64 << 20;
-/// Largest `dataset.json`, in bytes: over a million files.
+/// Largest `dataset.json`, in bytes: enough for over a million files.
 const DATASET_BYTES_MAX: u64 = 256 << 20;
 
 /// A line of the journal.
@@ -33,41 +34,41 @@ const DATASET_BYTES_MAX: u64 = 256 << 20;
 struct WrittenFile {
     name: String,
     sha256: String,
-    /// Of the clip in it, where it has one alone: what `index.csv` says of it.
+    /// The columns of `index.csv` that depend on the clip's frames; empty for a file of several clips.
     facts: Vec<String>,
 }
 
-/// The folder of an export that this process alone writes.
+/// The folder of an export. A lock keeps other processes from writing it.
 pub(super) struct Destination {
     path: PathBuf,
     identity: Value,
-    /// The files of the export, `dataset.json` not among them.
+    /// The files of the export, without `dataset.json`.
     names: BTreeSet<String>,
-    /// What the journal says, by name.
+    /// The lines of the journal, by file name.
     known: BTreeMap<String, WrittenFile>,
     /// SHA-256 of the files that are written, by name.
     hashes: BTreeMap<String, String>,
-    /// Folders in it that this process has made or cleared of partial files.
+    /// Subfolders that this process has created or cleared of partial files.
     folders: BTreeSet<PathBuf>,
     lock: FolderLock,
 }
 
 impl Destination {
-    /// Opens the folder `path` for the export `identity` of the files `names`; makes it when it is missing. `None`: the
-    /// export is whole already.
+    /// Opens the folder `path` for the export `identity` of the files `names`, and creates it when it is missing.
+    /// Returns `None` when the export is already complete.
     ///
     /// # Errors
-    /// When it holds anything else, another process works in it, or it cannot be written.
+    /// Fails when the folder holds anything else, another process writes it, or it cannot be written.
     pub(super) fn open(
         path: &Path,
         identity: Value,
         names: BTreeSet<String>,
     ) -> Result<Option<Self>, ExportError> {
-        // No lock file is made in a folder of somebody else.
+        // First without a lock, so that no lock file is created in a folder of another program.
         inspect(path, &identity, &names)?;
         make_folder(path).map_err(ExportError::Write)?;
         let lock = FolderLock::take(path).map_err(ExportError::Write)?;
-        // Until then another process may have written it.
+        // Another process may have written the folder before the lock was taken.
         let (finished, known) = match inspect(path, &identity, &names) {
             Ok(found) => found,
             Err(error) => {
@@ -93,7 +94,7 @@ impl Destination {
         Ok(Some(destination))
     }
 
-    /// Whether the file `name` is written, as the journal says.
+    /// Whether the file `name` is in the journal and still has the hash that the journal gives.
     pub(super) fn has(&mut self, name: &str) -> bool {
         let Some(file) = self.known.get(name) else {
             return false;
@@ -105,7 +106,7 @@ impl Destination {
         is_intact
     }
 
-    /// Writes the file `name`, which replaces one of that name.
+    /// Writes the file `name` and replaces an existing one.
     pub(super) fn write(
         &mut self,
         name: &str,
@@ -131,7 +132,7 @@ impl Destination {
         Ok(())
     }
 
-    /// Makes `folder` for the file `name` and removes the partial files of the export in it.
+    /// Creates `folder` for the file `name` and removes the partial files of the export from it.
     fn prepare(&self, name: &str, folder: &Path) -> Result<(), StoreError> {
         for part in folder.ancestors().filter(|part| *part != Path::new("")) {
             refuse_link(&self.path.join(part))?;
@@ -144,7 +145,7 @@ impl Destination {
         })
     }
 
-    /// Notes in the journal that the file `name` is written.
+    /// Adds the written file `name` to the journal.
     pub(super) fn record(&mut self, name: &str, facts: Vec<String>) -> Result<(), ExportError> {
         let file = WrittenFile {
             name: name.to_owned(),
@@ -157,7 +158,7 @@ impl Destination {
         Ok(())
     }
 
-    /// What the journal says of the clip in the file `name`.
+    /// The values of `index.csv` that the journal has for the clip in the file `name`.
     pub(super) fn facts(&self, name: &str) -> &[String] {
         self.known.get(name).map_or(&[], |file| &file.facts)
     }
@@ -173,7 +174,7 @@ impl Destination {
         Ok(files)
     }
 
-    /// Compares the files with their names and hashes in `dataset.json`.
+    /// Compares the files with the names and hashes in `dataset.json`.
     fn verify(&self, dataset: &Value) -> Result<(), ExportError> {
         let damaged = |name: &str| ExportError::Damaged {
             path: self.path.join(name),
@@ -184,7 +185,7 @@ impl Destination {
         let left_out: BTreeSet<_> = left_out.filter_map(|clip| clip["file"].as_str()).collect();
         let names = self.names.iter();
         let names = names.filter(|name| !left_out.contains(name.as_str()));
-        // Of other names no file is opened.
+        // A file with any other name is never opened.
         if !names.eq(hashes.keys()) {
             return Err(damaged(DATASET_NAME));
         }
@@ -196,7 +197,7 @@ impl Destination {
             .map_or(Ok(()), |(name, _)| Err(damaged(name)))
     }
 
-    /// Writes the journal again, without what a crash left half written.
+    /// Writes the journal again, without a line that a crash left incomplete.
     fn write_journal(&mut self) -> Result<(), ExportError> {
         let (identity, known) = (self.identity.clone(), std::mem::take(&mut self.known));
         self.write(JOURNAL_NAME, |to| {
@@ -215,7 +216,7 @@ impl Destination {
         Ok(())
     }
 
-    /// Removes what only an unfinished export needs, last the lock.
+    /// Removes the journal, then the lock.
     fn close(self) -> Result<(), ExportError> {
         let path = self.path.join(JOURNAL_NAME);
         match fs::remove_file(&path) {
@@ -230,20 +231,21 @@ impl Destination {
 /// A clip that the format cannot hold.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct LeftOutClip {
-    /// The file that it would have.
+    /// The file name that the clip would have.
     pub(super) file: String,
     pub(super) video_id: String,
-    /// Frames of it.
+    /// Number of its frames.
     pub(super) frames: usize,
 }
 
-/// `dataset.json` of a whole export, and what the journal says of the files `names`.
+/// `dataset.json` or the first line of the journal, and the other lines of the journal, by file name.
 type Written = (Option<Value>, BTreeMap<String, WrittenFile>);
 
-/// What of the export `identity` with the files `names` the folder `path` has.
+/// Checks that the folder `path` is empty or belongs to the export `identity`. Returns `dataset.json` and the lines
+/// of the journal for the files `names`.
 ///
 /// # Errors
-/// When it holds anything else or cannot be read.
+/// Fails when the folder holds anything else or cannot be read.
 fn inspect(
     path: &Path,
     identity: &Value,
@@ -263,7 +265,7 @@ fn inspect(
     Ok((finished, known))
 }
 
-/// The file at `path`, when there is one.
+/// Opens the file at `path`; `None` when it does not exist.
 fn open(path: &Path) -> Result<Option<BufReader<File>>, ExportError> {
     match open_plain(path) {
         Ok(file) => Ok(Some(BufReader::new(file))),
@@ -274,7 +276,7 @@ fn open(path: &Path) -> Result<Option<BufReader<File>>, ExportError> {
     }
 }
 
-/// The content of a JSON file; `None` when there is none, null when it is none or too large.
+/// The content of a JSON file; `None` when the file does not exist, null when it is not JSON or too large.
 fn read_dataset(path: &Path) -> Result<Option<Value>, ExportError> {
     let Some(file) = open(path)? else {
         return Ok(None);
@@ -285,7 +287,7 @@ fn read_dataset(path: &Path) -> Result<Option<Value>, ExportError> {
     }
 }
 
-/// The export that the journal at `path` is of, and what it says of the files `names`.
+/// The export that the journal at `path` belongs to, and its lines for the files `names`.
 fn read_journal(path: &Path, names: &BTreeSet<String>) -> Result<Written, ExportError> {
     let (mut begun, mut known) = (None, BTreeMap::new());
     let Some(mut file) = open(path)? else {
@@ -303,7 +305,7 @@ fn read_journal(path: &Path, names: &BTreeSet<String>) -> Result<Written, Export
                 None => return Ok((None, known)),
             }
         }
-        // A crash may have cut off the last line; what follows such a line is not trusted.
+        // A crash may have cut off the last line. The lines after an invalid line are not trusted.
         let Some(file) = parse::<WrittenFile>(&line) else {
             return Ok((begun, known));
         };
@@ -313,16 +315,16 @@ fn read_journal(path: &Path, names: &BTreeSet<String>) -> Result<Written, Export
     }
 }
 
-/// The whole line `line` of the journal.
+/// Parses a journal line; `None` when it is incomplete or invalid.
 fn parse<T: for<'a> Deserialize<'a>>(line: &[u8]) -> Option<T> {
     serde_json::from_slice(line.strip_suffix(b"\n")?).ok()
 }
 
-/// Whether the folder is missing, or has nothing in it but what an export leaves that did not begin.
+/// Whether the folder is missing, or holds nothing but the lock and the journal of an export that did not begin.
 fn is_empty(path: &Path) -> Result<bool, ExportError> {
     let mut entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        // What is wrong with the path shows when the folder is made.
+        // A faulty path is reported when the folder is created.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(true);
         }

@@ -1,10 +1,11 @@
-//! The data of an output folder for other tools: one format each in [`pose`], [`parquet`], [`asl_signs`], [`webdataset`]
-//! and [`npy`].
+//! Exports the data of an output folder for other tools. Each format has a module: [`pose`], [`parquet`],
+//! [`asl_signs`], [`webdataset`] and [`npy`].
 //!
-//! [`source`] reads the accepted clips and gives each hand its side, [`destination`] writes files that are whole or absent
-//! and remembers them, so that an interrupted export continues. Memory holds one batch or one clip with kept frames.
+//! [`source`] reads the accepted clips and assigns each hand to a side. [`destination`] writes files that are
+//! complete or absent and keeps a journal, so that an interrupted export continues. Memory holds one batch or one
+//! clip with kept frames.
 //!
-//! Equal results give equal bytes: files are in the order of the plan, and nothing that is written holds a time.
+//! Equal results give equal bytes: files are in the order of the plan, and no file contains a time.
 
 mod asl_signs;
 mod card;
@@ -29,28 +30,28 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// Clips in one file of a format that has several in one.
+/// Default number of clips per file, for formats that have several clips in a file.
 pub const CLIPS_PER_SHARD: usize = 1000;
 
-/// What the files hold, for people.
+/// File that describes the export for people.
 const CARD_NAME: &str = "README.md";
-/// What is known of each clip, where it has a file of its own.
+/// Table of the clips, for formats with one file per clip.
 const INDEX_TABLE: &str = "index.csv";
-/// Kaggle's table of the clips.
+/// Table of the clips in Kaggle's layout.
 const TRAIN_TABLE: &str = "train.csv";
 
 /// A layout that other tools read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// One `.pose` file a clip, of pose-format 0.2.
+    /// One `.pose` file per clip, of pose-format 0.2.
     Pose,
-    /// Parquet files in Hugging Face's layout, one row a clip.
+    /// Parquet files in Hugging Face's layout, one row per clip.
     Parquet,
-    /// Kaggle's asl-signs: one Parquet file a clip, 543 rows a frame.
+    /// Kaggle's asl-signs: one Parquet file per clip, 543 rows per frame.
     AslSigns,
     /// Tar shards for `webdataset`.
     Webdataset,
-    /// One `.npy` file a clip.
+    /// One `.npy` file per clip.
     Npy,
 }
 
@@ -67,7 +68,7 @@ impl NamedChoice for ExportFormat {
 /// Which frames are exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFrames {
-    /// Those that the sequences were made of, at most their length.
+    /// The frames that the sequences were made of, at most the sequence length.
     Sequences,
     /// All kept frames of each accepted clip.
     Kept,
@@ -81,72 +82,72 @@ impl NamedChoice for ExportFrames {
 /// Everything that defines an export.
 #[derive(Clone, Debug)]
 pub struct ExportConfig {
-    /// The output folder of a finished job or of a camera.
+    /// The output folder of a finished job, or one of camera takes.
     pub out: PathBuf,
-    /// Where the files go: a new or empty folder, or that of the same export.
+    /// The folder for the exported files: new, empty, or from the same export.
     pub destination: PathBuf,
-    /// Their layout.
+    /// The layout of the exported files.
     pub format: ExportFormat,
-    /// Which frames; `None`: kept frames where there are any.
+    /// Which frames are exported; `None` exports kept frames when the job has them, else those of the sequences.
     pub frames: Option<ExportFrames>,
-    /// Clips in one file, where the format has several in one. At least 1.
+    /// Number of clips per file, for formats that have several clips in a file. At least 1.
     pub clips_per_shard: usize,
 }
 
-/// What an export has done so far.
+/// The progress of an export.
 #[derive(Clone, Copy, Debug)]
 pub struct ExportProgress<'a> {
     /// Which frames are exported.
     pub frames: ExportFrames,
-    /// The file that was written last; `None` at the start.
+    /// The file that was written last; `None` before the first file.
     pub file: Option<&'a str>,
-    /// The clip that was left out last, as the format cannot hold it, and the number of its frames.
+    /// Video id and number of frames of a clip that was just left out, because the format cannot hold it.
     pub left_out: Option<(&'a str, usize)>,
-    /// Clips whose files are written, or that are left out.
+    /// Number of clips that are written or left out.
     pub done: usize,
-    /// Clips in all.
+    /// Number of all clips.
     pub clips: usize,
 }
 
 /// How an export ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportOutcome {
-    /// This process wrote the last of so many files.
+    /// This process has written the last file.
     Finished {
-        /// Files in the folder, `dataset.json` not counted.
+        /// Number of files in the folder, without `dataset.json`.
         files: usize,
-        /// Clips that are left out, as the format cannot hold them.
+        /// Number of clips that are left out, because the format cannot hold them.
         left_out: usize,
     },
-    /// An earlier process had finished it; its files are as they were written.
+    /// An earlier process had finished the export, and its files are unchanged.
     WasFinished,
-    /// It was stopped; the same call continues.
+    /// The export was stopped between two files. The same call continues it.
     Stopped,
 }
 
-/// Why nothing is exported, or not everything.
+/// Why an export failed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "most fields are what their names say")]
 pub enum ExportError {
     /// The output folder cannot be read.
     #[error(transparent)]
     Folder(#[from] ReportError),
-    /// Its job has not ended.
+    /// The job of the output folder has not ended.
     #[error(
         "the job of {path} has not ended; run it again: it resumes, and what is exported is whole"
     )]
     NotFinished { path: PathBuf },
-    /// It has no kept frames.
+    /// The output folder has no kept frames.
     #[error(
         "the frames of {path} were not kept: export its sequences, or run the job again and keep the frames"
     )]
     NotKept { path: PathBuf },
-    /// It has no accepted clip.
+    /// The output folder has no accepted clip.
     #[error(
         "{path} has no accepted clip, so there is nothing to export; its manifest.jsonl has the reasons"
     )]
     Empty { path: PathBuf },
-    /// A file is not the one of the job.
+    /// A file of the output folder is missing or differs from what the job wrote.
     #[error(
         "{path} is missing or has changed since the job wrote it; run the job again: it makes the file again"
     )]
@@ -157,15 +158,15 @@ pub enum ExportError {
         path: PathBuf,
         error: serde_json::Error,
     },
-    /// The folder for the files has other files.
+    /// The destination folder holds something else.
     #[error("{path} holds {holds}; nothing in it is changed: choose another folder, or remove it")]
     Occupied { path: PathBuf, holds: String },
-    /// A file of the finished export is not as it was written.
+    /// A file of the finished export is missing or has changed.
     #[error(
         "{path} is missing or has changed since it was exported; remove the folder and export again"
     )]
     Damaged { path: PathBuf },
-    /// The folder for the files and the output folder are not apart.
+    /// The destination folder is the output folder, or lies in it or around it.
     #[error(
         "{path} is the output folder {out}, or lies in it or around it, and {out} stays unchanged: choose a folder \
          elsewhere"
@@ -202,17 +203,18 @@ impl From<ExportError> for CliError {
     }
 }
 
-/// A file of an export and its clips, by their index in the plan.
+/// A file of an export, with the indices of its clips in the plan.
 struct ExportFile {
     name: String,
     clips: Vec<usize>,
 }
 
-/// Exports the results of `config`. `report` learns what is done; the export stops between two files when
-/// `is_stopped`. What an earlier process wrote of the same export stays.
+/// Exports the results of `config`. `report` is called with the progress. The export stops between two files when
+/// `is_stopped` returns true. Files that an earlier process wrote for the same export are kept.
 ///
 /// # Errors
-/// When the results cannot be read or are not finished, or the folder cannot be written or holds something else.
+/// Fails when the results are unfinished or cannot be read, or when the folder holds something else or cannot be
+/// written.
 pub fn export(
     config: &ExportConfig,
     is_stopped: &dyn Fn() -> bool,
@@ -326,12 +328,12 @@ fn write_clip(
 }
 
 impl ExportFormat {
-    /// Whether a file has several clips.
+    /// Whether a file of this format has several clips.
     fn is_sharded(self) -> bool {
         matches!(self, Self::Parquet | Self::Webdataset)
     }
 
-    /// The name of the file with the number of each label.
+    /// The name of the file that maps each label to its number.
     fn label_map(self) -> &'static str {
         match self {
             Self::AslSigns => "sign_to_prediction_index_map.json",
@@ -348,7 +350,7 @@ impl ExportFormat {
         [self.label_map(), CARD_NAME].into_iter().chain(table)
     }
 
-    /// The name of the file with the clip `n` of the plan.
+    /// The file name of `clip`, which is the clip `n` of the plan.
     fn clip_file(self, n: usize, clip: &ExportClip) -> String {
         let ExportClip { split, key, .. } = clip;
         match self {
@@ -358,7 +360,7 @@ impl ExportFormat {
         }
     }
 
-    /// The name of shard `n` of `count`.
+    /// The file name of shard `n` of `count`.
     fn shard(self, split: &str, n: usize, count: usize) -> String {
         match self {
             Self::Webdataset => format!("{split}-{n:06}.tar"),
@@ -397,7 +399,7 @@ fn by_split(clips: &[ExportClip]) -> BTreeMap<&str, Vec<usize>> {
     splits
 }
 
-/// All that the bytes of an export depend on.
+/// All values that the bytes of an export depend on.
 fn identity(config: &ExportConfig, source: &ExportSource, clips: &[ExportClip]) -> Value {
     let splits = by_split(clips).into_iter();
     let splits: BTreeMap<_, _> = splits.map(|(split, clips)| (split, clips.len())).collect();

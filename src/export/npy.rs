@@ -1,23 +1,24 @@
-//! One `.npy` file a clip, f32 `[T, 42, 3]`, and `index.csv`.
+//! One `.npy` file per clip, f32 `[T, 42, 3]`, and `index.csv`.
 
 use super::ExportError;
-use super::source::{ClipHands, ExportClip, SidedFrame};
+use super::source::{ClipHands, ExportClip, FrameHands};
 use crate::hand::landmarks::LANDMARKS;
 use crate::sequence::normalize::SLOTS;
 use crate::storage::npz::write_npy;
 use std::io::{self, Write};
 
-/// Columns of `index.csv`: what is known of a clip, then its [`facts`].
+/// Columns of `index.csv`: those of the clip's record, then its [`facts`].
 const COLUMNS: &str = "path,video_id,label,label_id,split,signer_id,frame_start,frame_end,\
                        frames,fps,width,height,same_side_frames";
 
 /// Writes the landmarks of a clip: f32 `[T, 42, 3]`, left hand first, NaN where there is no hand.
 pub(super) fn write(to: impl Write, hands: &ClipHands) -> io::Result<()> {
     let shape = [hands.frames.len(), SLOTS * LANDMARKS, 3];
-    write_npy(to, &shape, hands.frames.iter().flat_map(SidedFrame::values))
+    write_npy(to, &shape, hands.frames.iter().flat_map(FrameHands::values))
 }
 
-/// The last columns of `index.csv`. An unknown rate is empty.
+/// The last columns of `index.csv`: number of frames, rate, width, height, frames with two hands of one side. An
+/// unknown rate is empty.
 pub(super) fn facts(hands: &ClipHands) -> Vec<String> {
     let same_side = hands
         .frames
@@ -35,7 +36,7 @@ pub(super) fn facts(hands: &ClipHands) -> Vec<String> {
     ]
 }
 
-/// `index.csv`: one line a file, with the facts that `facts_of` it gives.
+/// The text of `index.csv`, one line per file. `facts_of` returns the [`facts`] of a file by its name.
 pub(super) fn index<'a>(
     files: impl Iterator<Item = (&'a str, &'a ExportClip)>,
     facts_of: impl Fn(&str) -> &'a [String],

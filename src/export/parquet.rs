@@ -1,7 +1,7 @@
-//! Parquet in Hugging Face's layout: one row a clip, the landmarks as lists with fixed inner sizes.
+//! Parquet in Hugging Face's layout: one row per clip, the landmarks as lists with fixed inner sizes.
 
 use super::ExportError;
-use super::source::{ClipHands, ExportClip, SidedFrame};
+use super::source::{ClipHands, ExportClip, FrameHands};
 use crate::hand::landmarks::LANDMARKS;
 use crate::sequence::normalize::SLOTS;
 use arrow_array::{
@@ -17,12 +17,12 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use std::io::{self, Write};
 use std::sync::Arc;
 
-/// Clips in a row group.
+/// Number of clips per row group.
 const CLIPS_PER_GROUP: usize = 64;
 
 type Clip<'a> = (&'a ExportClip, ClipHands);
 
-/// Writes a shard.
+/// Writes the Parquet file of one shard.
 pub(super) fn write<'a>(
     to: &mut (impl Write + Send),
     clips: impl Iterator<Item = Result<Clip<'a>, ExportError>>,
@@ -46,7 +46,7 @@ pub(super) fn write<'a>(
     Ok(())
 }
 
-/// How all our Parquet files are written.
+/// The writer settings of all Parquet files.
 pub(super) fn properties() -> Result<WriterProperties, ParquetError> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::GZIP(GzipLevel::try_new(1)?))
@@ -55,7 +55,7 @@ pub(super) fn properties() -> Result<WriterProperties, ParquetError> {
     Ok(properties.build())
 }
 
-/// `error` as an error of the file, with its own kind where the system is the cause.
+/// Converts `error` into an I/O error. A system error keeps its own kind.
 pub(super) fn io_error(error: ParquetError) -> io::Error {
     match error {
         ParquetError::External(cause) => match cause.downcast::<io::Error>() {
@@ -66,7 +66,7 @@ pub(super) fn io_error(error: ParquetError) -> io::Error {
     }
 }
 
-/// The rows of `clips`.
+/// The record batch with one row for each of `clips`.
 fn table(clips: &[Clip<'_>]) -> Result<RecordBatch, ParquetError> {
     let texts = |of: fn(&ExportClip) -> &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(
@@ -89,7 +89,7 @@ fn table(clips: &[Clip<'_>]) -> Result<RecordBatch, ParquetError> {
     };
     let rates = clips.iter().map(|(_, hands)| hands.fps);
     let frames = || clips.iter().flat_map(|(_, hands)| &hands.frames);
-    let landmarks = Float32Array::from_iter_values(frames().flat_map(SidedFrame::values));
+    let landmarks = Float32Array::from_iter_values(frames().flat_map(FrameHands::values));
     let landmarks = [3, LANDMARKS, SLOTS]
         .iter()
         .try_fold(Arc::new(landmarks) as ArrayRef, |values, size| {
@@ -122,14 +122,14 @@ fn table(clips: &[Clip<'_>]) -> Result<RecordBatch, ParquetError> {
     Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
 }
 
-/// `values` in lists of `size`.
+/// Groups `values` into lists of `size` values.
 fn fixed(values: ArrayRef, size: usize) -> Result<ArrayRef, ArrowError> {
     let size = i32::try_from(size).map_err(|e| ArrowError::ExternalError(Box::new(e)))?;
     let array = FixedSizeListArray::try_new(item(&values), size, values, None)?;
     Ok(Arc::new(array))
 }
 
-/// The values of all frames in one list a clip.
+/// Groups the values of all frames into one list per clip.
 fn list(values: ArrayRef, clips: &[Clip<'_>]) -> Result<ArrayRef, ArrowError> {
     let lengths = clips.iter().map(|(_, hands)| hands.frames.len());
     let offsets = OffsetBuffer::from_lengths(lengths);

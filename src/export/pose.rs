@@ -1,5 +1,5 @@
-//! `.pose` files of pose-format 0.2: a header with the image size and the names of the points, then for each frame x, y in
-//! pixels, z as detected, and a confidence. Little-endian. Pure.
+//! `.pose` files of pose-format 0.2: a header with the image size and the names of the points, then for each frame x,
+//! y in pixels, z as detected, and a confidence. Little-endian. Pure.
 
 use super::source::ClipHands;
 use crate::draw::skeleton::{BONES, HAND_COLORS};
@@ -7,10 +7,10 @@ use crate::hand::landmarks::LANDMARKS;
 use crate::sequence::normalize::SLOTS;
 use std::io::{self, Write};
 
-/// The rate of clips whose rate is unknown; players divide by it.
+/// The frame rate that is written for clips of unknown rate. Players divide by it.
 const DEFAULT_FPS: f32 = 25.0;
 
-/// The components, left hand first.
+/// The names of the components, left hand first.
 const COMPONENTS: [&str; SLOTS] = ["LEFT_HAND_LANDMARKS", "RIGHT_HAND_LANDMARKS"];
 
 /// MediaPipe's names of the landmarks.
@@ -25,7 +25,7 @@ const POINTS: [&str; LANDMARKS] = [
 
 /// Writes the file of a clip.
 pub(super) fn write(to: &mut impl Write, hands: &ClipHands) -> io::Result<()> {
-    // Where no size is known the coordinates stay fractions: of an image of one pixel.
+    // Without a known size the image counts as one pixel, so the coordinates stay fractions.
     let [width, height] =
         [hands.width, hands.height].map(|side| u16::try_from(side).ok().filter(|side| *side > 0));
     let size = width.zip(height).unwrap_or((1, 1));
@@ -69,7 +69,7 @@ pub(super) fn write(to: &mut impl Write, hands: &ClipHands) -> io::Result<()> {
     Ok(())
 }
 
-/// `number` of a constant list.
+/// Converts a length or an index of constant data to 16 bits.
 fn short(number: usize) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
 }

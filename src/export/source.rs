@@ -22,12 +22,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, ErrorKind};
 use std::path::Path;
 
-/// Longest name of a file that is made of a video id, in characters.
+/// Longest file name that is made of a video id, in characters.
 const KEY_CHARS_MAX: usize = 80;
-/// The split of clips without one.
+/// The split of clips that have none.
 const DEFAULT_SPLIT: &str = "train";
 
-/// The part of `label_map.json` that counts here.
+/// The part of `label_map.json` that is read.
 #[derive(Deserialize)]
 struct LabelMap {
     classes: BTreeMap<String, i64>,
@@ -36,39 +36,39 @@ struct LabelMap {
 /// An accepted clip.
 #[derive(Clone, Debug)]
 pub(super) struct ExportClip {
-    /// Unique name without dot, of letters, digits, `-` and `_`.
+    /// Unique name without a dot, of letters, digits, `-` and `_`.
     pub(super) key: String,
     pub(super) video_id: String,
     pub(super) gloss: String,
-    /// Number of the gloss; -1 when the official classes do not have it.
+    /// Number of the gloss; -1 when `label_map.json` does not have it.
     pub(super) label_id: i64,
-    /// A name as `key`, unique among splits.
+    /// Name with the same characters as `key`, except `-`; unique among splits.
     pub(super) split: String,
-    /// -1 when unknown.
+    /// Number of the signer; -1 when unknown.
     pub(super) signer_id: i64,
-    /// First and last frame of the sign, as in the metadata.
+    /// First and last frame of the sign, as the metadata gives them.
     pub(super) range: [Option<i64>; 2],
     stored: StoredAt,
-    /// Position in the plan of the job.
+    /// Position in the plan of the job; `None` for a take.
     position: Option<usize>,
 }
 
 /// The hands of one frame by side.
 #[derive(Clone, Debug)]
-pub(super) struct SidedFrame {
-    /// Number in the clip, from 0.
+pub(super) struct FrameHands {
+    /// Index of the frame in the clip, from 0.
     pub(super) frame_index: i32,
-    /// Seconds since the first frame, where they were recorded.
+    /// Seconds since the first frame; `None` when times were not recorded.
     pub(super) time_s: Option<f64>,
     /// Left and right hand: x, y in fractions of the image, z in image widths.
     pub(super) hands: [Option<[[f32; 3]; LANDMARKS]>; SLOTS],
     /// Probability of the detected side; 0 where there is no hand.
     pub(super) scores: [f32; SLOTS],
-    /// Whether the detector took both hands for the same side.
+    /// Whether the detector assigned both hands to the same side.
     pub(super) is_same_side: bool,
 }
 
-impl SidedFrame {
+impl FrameHands {
     fn of(found: &FrameRecord, time_s: Option<f64>) -> Self {
         let slots = assign(found, Slots::Sides);
         Self {
@@ -93,20 +93,20 @@ impl SidedFrame {
     }
 }
 
-/// What was found in a clip.
+/// The hands that were found in the exported frames of a clip.
 #[derive(Clone, Debug)]
 pub(super) struct ClipHands {
-    pub(super) frames: Vec<SidedFrame>,
-    /// Pixels; 0 when unknown.
+    pub(super) frames: Vec<FrameHands>,
+    /// Width of the image in pixels; 0 when unknown.
     pub(super) width: u32,
-    /// Pixels; 0 when unknown.
+    /// Height of the image in pixels; 0 when unknown.
     pub(super) height: u32,
     /// Exported frames per second on average; `None` when unknown.
     pub(super) fps: Option<f32>,
 }
 
 impl ClipHands {
-    fn of(frames: Vec<SidedFrame>, format: ClipFormat) -> Self {
+    fn of(frames: Vec<FrameHands>, format: ClipFormat) -> Self {
         Self {
             fps: rate(&frames, format.fps),
             frames,
@@ -116,9 +116,10 @@ impl ClipHands {
     }
 }
 
-/// The rate of `frames` of a clip with the rate `fps`: of each second the share that they are, or else by their times.
+/// The rate of `frames`, which are part of a clip with the rate `fps`. Without `fps` it follows from the times of the
+/// frames.
 #[expect(clippy::cast_possible_truncation, reason = "a rate is written as f32")]
-fn rate(frames: &[SidedFrame], fps: Option<f32>) -> Option<f32> {
+fn rate(frames: &[FrameHands], fps: Option<f32>) -> Option<f32> {
     let (first, last) = (frames.first()?, frames.last()?);
     let steps = f64::from(u32::try_from(frames.len() - 1).ok()?);
     let span = f64::from(last.frame_index) - f64::from(first.frame_index);
@@ -139,18 +140,19 @@ pub(super) struct ExportSource {
     labels: Vec<(String, i64)>,
     /// SHA-256 of the files that are read, by name.
     hashes: BTreeMap<String, String>,
-    /// The batch that was read last.
+    /// Number and rows of the batch that was read last.
     rows: Option<(usize, Vec<BatchRow>)>,
-    /// The kept frames of the batch that was read last.
+    /// Number and kept frames of the batch that was read last.
     kept: Option<(usize, FramesFile)>,
 }
 
 impl ExportSource {
-    /// Opens the finished results in `out` and hashes their files. Returns the accepted clips too, in the order of the
-    /// plan.
+    /// Opens the finished results in `out` and hashes their files. Also returns the accepted clips, in the order of
+    /// the plan.
     ///
     /// # Errors
-    /// When there are none, they are not finished, or a file is missing or not the one of the job.
+    /// Fails when no clip is accepted, the job is unfinished, or a file is missing or differs from what the job
+    /// wrote.
     pub(super) fn open(
         out: &Path,
         frames: Option<ExportFrames>,
@@ -199,12 +201,12 @@ impl ExportSource {
         self.frames
     }
 
-    /// The labels with their numbers, by number.
+    /// The labels with their numbers, sorted by number.
     pub(super) fn labels(&self) -> &[(String, i64)] {
         &self.labels
     }
 
-    /// `run.json`.
+    /// The contents of `run.json`.
     pub(super) fn run(&self) -> &Value {
         &self.folder.run
     }
@@ -214,7 +216,7 @@ impl ExportSource {
         &self.hashes
     }
 
-    /// Hashes the file `name`, which must be the one that `run.json` names, if it does.
+    /// Hashes the file `name`. Fails when `run.json` has another hash for it.
     fn hash(&mut self, name: String) -> Result<(), ExportError> {
         let path = self.folder.path.join(&name);
         let sha256 = match file_sha256(&path) {
@@ -231,8 +233,8 @@ impl ExportSource {
         Ok(())
     }
 
-    /// The labels of `label_map.json`. Of a job of an earlier version, which wrote no such file: its glosses in order, and
-    /// then those that it does not list.
+    /// The labels of `label_map.json`. Earlier versions wrote no such file: then the glosses of the batches in order,
+    /// followed by the glosses that the batches do not list.
     fn read_labels(
         &mut self,
         batches: &BTreeSet<usize>,
@@ -265,10 +267,10 @@ impl ExportSource {
         Ok(glosses.into_iter().zip(0..).collect())
     }
 
-    /// What was found in `clip`.
+    /// The hands in the exported frames of `clip`.
     ///
     /// # Errors
-    /// When it cannot be read or is another clip.
+    /// Fails when the clip cannot be read, or the files hold another clip in its place.
     pub(super) fn hands(&mut self, clip: &ExportClip) -> Result<ClipHands, ExportError> {
         match self.frames {
             ExportFrames::Sequences => self.sampled(clip),
@@ -280,7 +282,7 @@ impl ExportSource {
         let mismatch = self.mismatch(clip);
         let StoredAt { batch, row } = clip.stored;
         if self.rows.as_ref().is_none_or(|(open, _)| *open != batch) {
-            // The last batch is dropped before the next one is read.
+            // Free the last batch before reading the next one.
             self.rows = None;
             self.rows = Some((batch, read_batch(&self.folder.path, batch)?));
         }
@@ -291,7 +293,7 @@ impl ExportSource {
         let mut times = row.frame_times.iter().map(|time| f64::from(*time));
         let frames = row.frames.iter();
         let frames = frames
-            .map(|found| SidedFrame::of(found, times.next()))
+            .map(|found| FrameHands::of(found, times.next()))
             .collect();
         Ok(ClipHands::of(frames, row.format))
     }
@@ -312,12 +314,12 @@ impl ExportSource {
         let frames = file.frames(index)?;
         let frames = frames.iter().map(|frame| {
             let time = Some(frame.time_s).filter(|time| time.is_finite());
-            SidedFrame::of(&frame.found, time)
+            FrameHands::of(&frame.found, time)
         });
         Ok(ClipHands::of(frames.collect(), format))
     }
 
-    /// The error that another clip lies where the manifest has `clip`.
+    /// The error for another clip in the place that the manifest gives for `clip`.
     fn mismatch(&self, clip: &ExportClip) -> ExportError {
         let name = match self.frames {
             ExportFrames::Sequences => batch_name(clip.stored.batch),
@@ -338,7 +340,7 @@ impl ExportClip {
     }
 }
 
-/// The clips of the sorted `instances`.
+/// The export clips of `instances`, which are sorted by batch and row.
 fn clips(instances: &[InstanceRecord], labels: &[(String, i64)]) -> Vec<ExportClip> {
     let ids: BTreeMap<&str, i64> = labels.iter().map(|(gloss, id)| (&**gloss, *id)).collect();
     let (mut keys, mut split_names) = (BTreeSet::new(), BTreeSet::new());
@@ -352,7 +354,7 @@ fn clips(instances: &[InstanceRecord], labels: &[(String, i64)]) -> Vec<ExportCl
             "" => DEFAULT_SPLIT,
             split => split,
         };
-        // Hugging Face allows no `-`, and `train-*` is a pattern of file names.
+        // Hugging Face allows no `-` in the name of a split: `train-*` is its pattern of file names.
         let split = splits
             .entry(split)
             .or_insert_with_key(|split| unique_name(&split.replace('-', "_"), &mut split_names));
@@ -371,7 +373,7 @@ fn clips(instances: &[InstanceRecord], labels: &[(String, i64)]) -> Vec<ExportCl
     clips
 }
 
-/// Whether Windows has a device of the name `name`, which no file can have there.
+/// Whether `name` is a reserved device name on Windows, which no file can have there.
 fn is_device(name: &str) -> bool {
     let name = name.to_lowercase();
     let ports = ["com", "lpt"].iter();
@@ -380,7 +382,7 @@ fn is_device(name: &str) -> bool {
         || numbers.any(|n| n.len() == 1 && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// `text` as the name of a file on any system, which is not in `names` yet, in whatever case.
+/// Makes `text` a file name that is valid on any system and, ignoring case, not yet in `names`.
 fn unique_name(text: &str, names: &mut BTreeSet<String>) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let plain = text.chars().take(KEY_CHARS_MAX);

@@ -1,4 +1,4 @@
-//! Tar shards for `webdataset`: `KEY.json` and `KEY.landmarks.npy` of each clip, one behind the other.
+//! Tar shards for `webdataset`: `KEY.json`, then `KEY.landmarks.npy`, of each clip in turn.
 
 use super::ExportError;
 use super::npy;
@@ -7,7 +7,7 @@ use serde_json::json;
 use std::io::{self, Write};
 use tar::{Builder, EntryType, Header};
 
-/// Writes a shard.
+/// Writes the tar file of one shard.
 pub(super) fn write<'a>(
     to: &mut impl Write,
     clips: impl Iterator<Item = Result<(&'a ExportClip, ClipHands), ExportError>>,
@@ -28,7 +28,7 @@ pub(super) fn write<'a>(
     Ok(())
 }
 
-/// Adds a file without time and owner.
+/// Adds a file to the archive, without time and owner.
 fn add(tar: &mut Builder<impl Write>, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_entry_type(EntryType::Regular);

@@ -7,25 +7,25 @@ use crate::messages::payloads::{
     VERSION,
 };
 use crate::messages::topics;
-use crate::untrusted::steers_terminal;
+use crate::untrusted::is_terminal_control;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// Devices that are kept; messages of others are counted in `ignored`.
+/// Maximum number of devices; messages of further ones are counted in `ignored`.
 pub const DEVICES_MAX: usize = 1000;
-/// Faults that are kept of a device.
+/// Maximum number of faults that are kept of a device.
 pub const FAULTS_MAX: usize = 20;
 /// Silence after which an online device counts as stale; it publishes `health` every 10 s.
 pub const STALE_AFTER: Duration = Duration::from_mins(1);
-/// Characters that are kept of a text, and of a name.
+/// Maximum number of characters that are kept of a text, and of a name.
 const TEXT_MAX: usize = 400;
 const NAME_MAX: usize = 64;
-/// Entries that are kept of the counts per state; there are seven states.
+/// Maximum number of entries that are kept of the counts per state; there are seven states.
 const STATES_MAX: usize = 16;
 
-/// All devices with a message.
+/// All devices that have published a message.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fleet {
     devices: BTreeMap<String, FleetDevice>,
@@ -43,7 +43,7 @@ pub struct FleetDevice {
     pub progress: Option<Progress>,
     /// Its last `health`.
     pub health: Option<Health>,
-    /// The newest first, each once, at most [`FAULTS_MAX`].
+    /// Faults, the newest first, each once, at most [`FAULTS_MAX`].
     pub faults: VecDeque<SeenFault>,
     /// Batch files that were announced since the view began.
     pub batches: u64,
@@ -72,8 +72,8 @@ enum PayloadError {
 }
 
 impl Fleet {
-    /// The connection was lost until now: messages of that time do not count as missing, and its silence not as the
-    /// devices'.
+    /// Notes that the lost connection is back. Messages of the time without it do not count as missing, and that time
+    /// does not count as silence of the devices.
     pub fn rejoin(&mut self, now: Duration) {
         for device in self.devices.values_mut() {
             device.since = device.since.max(now);
@@ -81,7 +81,7 @@ impl Fleet {
         }
     }
 
-    /// Sorted by name.
+    /// The devices, sorted by name.
     #[must_use]
     pub fn devices(&self) -> impl ExactSizeIterator<Item = (&str, &FleetDevice)> {
         self.devices
@@ -89,7 +89,7 @@ impl Fleet {
             .map(|(id, device)| (id.as_str(), device))
     }
 
-    /// Devices that are online and not silent.
+    /// Number of devices that are online and not silent.
     #[must_use]
     pub fn online(&self, now: Duration) -> usize {
         let devices = self.devices.values();
@@ -98,7 +98,7 @@ impl Fleet {
             .count()
     }
 
-    /// Messages that were ignored: of invalid device ids, and of devices beyond [`DEVICES_MAX`].
+    /// Number of messages that were ignored: of invalid device ids, and of devices beyond [`DEVICES_MAX`].
     #[must_use]
     pub fn ignored(&self) -> u64 {
         self.ignored
@@ -107,7 +107,7 @@ impl Fleet {
     /// Processes a message. `now` is monotonic, from any origin. A retained message may be of any age, so it does not
     /// show that the device is alive.
     pub fn take(&mut self, now: Duration, topic: &str, payload: &[u8], is_retained: bool) {
-        // Commands, and foreign messages below the root topic.
+        // Commands, and foreign messages below the root topic, are ignored.
         let Some((id, channel)) = topics::split(topic) else {
             return;
         };
@@ -179,7 +179,7 @@ impl FleetDevice {
         now.saturating_sub(self.since.max(self.last_seen.unwrap_or_default()))
     }
 
-    /// Messages that never arrived, by their numbers.
+    /// Number of messages that never arrived, from the gaps in their sequence numbers.
     #[must_use]
     pub fn missing(&self) -> u64 {
         let counts = self.channels.values().map(|gaps| gaps.missing);
@@ -314,7 +314,7 @@ fn sanitize_texts(value: &mut Value, max: usize) {
                 sanitize_texts(member, if is_sentence { TEXT_MAX } else { NAME_MAX });
             }
         }
-        // No array of texts is kept.
+        // Texts in arrays stay as they are: none of them is kept.
         _ => {}
     }
 }
@@ -322,7 +322,7 @@ fn sanitize_texts(value: &mut Value, max: usize) {
 /// At most `max` characters of `text`, without control characters and characters that change the text's direction.
 fn sanitize(text: &str, max: usize) -> String {
     let is_hidden = |c: &char| {
-        steers_terminal(*c) && !c.is_control()
+        is_terminal_control(*c) && !c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     let plain = text.chars().filter(|c| !is_hidden(c));

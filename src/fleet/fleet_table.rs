@@ -8,13 +8,13 @@ use std::time::Duration;
 
 /// The cell of an unknown value.
 pub const UNKNOWN: &str = "-";
-/// Faults of a device in the plain table.
+/// Maximum number of faults of a device in the plain table.
 const FAULTS_SHOWN: usize = 5;
 
 /// Whether a device needs a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attention {
-    /// No.
+    /// No person is needed.
     None,
     /// It works with restrictions, or waits.
     Warning,
@@ -31,19 +31,19 @@ pub struct DeviceRow {
     pub status: &'static str,
     /// The job's phase.
     pub state: &'static str,
-    /// 0 to 100.
+    /// Progress of the job, 0 to 100.
     pub percent: Option<u8>,
-    /// `done/total`.
+    /// Clips, as `done/total`.
     pub done: String,
-    /// Rate, while the device is online.
+    /// Clips a minute, while the device is online.
     pub clips_per_min: String,
     /// Time left, while the device is online.
     pub eta: String,
-    /// Of the hottest sensor.
+    /// Temperature of the hottest sensor.
     pub temperature: String,
-    /// Messages that wait for the broker.
+    /// Number of messages that wait for the broker.
     pub outbox: String,
-    /// Since its last message.
+    /// Time since its last message.
     pub age: String,
     /// Whether it needs a person.
     pub attention: Attention,
@@ -56,9 +56,9 @@ impl DeviceRow {
         let progress = device.progress.as_ref();
         let status = status(device, now);
         // Rate, time left and temperature of an offline device are outdated.
-        let is_there = matches!(status, "online" | "unknown");
-        let running = progress.filter(|_| is_there);
-        let health = device.health.as_ref().filter(|_| is_there);
+        let is_current = matches!(status, "online" | "unknown");
+        let running = progress.filter(|_| is_current);
+        let health = device.health.as_ref().filter(|_| is_current);
         Self {
             id: id.to_owned(),
             status,
@@ -74,7 +74,7 @@ impl DeviceRow {
         }
     }
 
-    /// `42%`.
+    /// The progress as a text such as `42%`.
     #[must_use]
     pub fn percent_text(&self) -> String {
         or_unknown(self.percent.map(|p| format!("{p}%")))
@@ -102,7 +102,7 @@ pub fn attention(device: &FleetDevice, now: Duration) -> (Attention, String) {
         (Some(StatusName::Stopped), Some(JobPhase::Error)) => {
             (Critical, because("ended with an error"))
         }
-        // It ended in good order.
+        // The daemon stopped cleanly.
         (Some(StatusName::Stopped), _) => (Attention::None, String::new()),
         _ if device.is_stale(now) => {
             let silence = seconds(device.silence(now).as_secs_f64());
@@ -249,7 +249,7 @@ pub fn table(fleet: &Fleet, now: Duration) -> String {
     out
 }
 
-/// What `ignored` counts.
+/// The line about the messages that [`Fleet::ignored`] counts.
 #[must_use]
 pub fn ignored(fleet: &Fleet) -> String {
     format!(
@@ -260,7 +260,7 @@ pub fn ignored(fleet: &Fleet) -> String {
 }
 
 impl Attention {
-    /// The cell of the table.
+    /// The word in the table's cell.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -270,7 +270,7 @@ impl Attention {
         }
     }
 
-    /// The text after the device's name.
+    /// The phrase after the device's name.
     #[must_use]
     pub fn phrase(self) -> &'static str {
         match self {
@@ -295,7 +295,7 @@ fn or_unknown(text: Option<String>) -> String {
     text.unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
-/// 100 only when all is done.
+/// `done` of `total` in percent; 100 only when all is done.
 pub(super) fn percent(done: usize, total: usize) -> u8 {
     if done >= total {
         return 100;
@@ -319,7 +319,7 @@ fn celsius(degrees: f64) -> String {
     }
 }
 
-/// `45s`, `12m`, `3h05m`, `9d`.
+/// A duration as a short text: `45s`, `12m`, `3h05m`, `9d`.
 pub(super) fn seconds(seconds: f64) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;

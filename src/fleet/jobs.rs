@@ -6,27 +6,27 @@ use crate::messages::payloads::{Progress, ShardName};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Shards of a job that are looked at. A message can name any number.
+/// Maximum number of shards of a job. A message can name any number; jobs with more are ignored.
 const SHARDS_MAX: usize = 100_000;
-/// Shards that are named, of those that are missing and of those that two devices make.
+/// Maximum number of shards that are named as missing, and as made by two devices.
 const SHOWN: usize = 8;
 
 /// A job in shards.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FleetJob<'a> {
-    /// Names its plan.
+    /// Name of its plan.
     pub plan: &'a str,
     /// Number of its shards.
     pub count: usize,
     /// Planned clips of the known shards.
     pub total: usize,
-    /// Of these, those that are done.
+    /// Number of these clips that are done.
     pub done: usize,
     /// The known shards that are not done, the slowest first, each with its device.
     pub running: Vec<(usize, &'a str, &'a Progress)>,
     /// The numbers of the known shards.
     known: Vec<usize>,
-    /// The shards that several devices have which are online, each with two of them.
+    /// The shards that several online devices have, each with two of these devices.
     doubled: Vec<(usize, [&'a str; 2])>,
 }
 
@@ -74,7 +74,7 @@ impl<'a> FleetJob<'a> {
             if let (Some((one, ..)), Some((other, ..))) = (online.next(), online.next()) {
                 job.doubled.push((index, [*one, *other]));
             }
-            // Of several attempts at a shard the one that is ahead counts, of equal ones the first.
+            // Of several attempts at a shard, the most advanced one counts; of equal ones, the first.
             let ahead = devices
                 .into_iter()
                 .rev()

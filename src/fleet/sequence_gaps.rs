@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-/// Gaps that are remembered, so that a late message can fill one; older ones stay counted.
-const HOLES: usize = 32;
-/// Messages whose repetition is recognised, on channels that start again with the daemon.
+/// Maximum number of gaps that are remembered, so that a late message can fill one; older ones stay counted.
+const GAPS_MAX: usize = 32;
+/// Number of messages whose repetition is recognised, on channels whose numbering restarts with the daemon.
 const RECENT: usize = 32;
 
 /// How a channel numbers its messages.
@@ -32,11 +32,11 @@ pub(super) struct SequenceGaps {
     /// Lowest and highest number, and the time of the highest.
     span: Option<(u64, u64, String)>,
     /// First and last number of each gap, both included.
-    holes: VecDeque<(u64, u64)>,
+    kept_gaps: VecDeque<(u64, u64)>,
     recent: VecDeque<(u64, String)>,
-    /// The connection was lost: what was missed meanwhile is no gap.
+    /// Whether the connection was lost: messages missed meanwhile are no gap.
     rejoins: bool,
-    /// Messages that never arrived.
+    /// Number of messages that never arrived.
     pub(super) missing: u64,
     /// Number of restarts of the numbering: a replaced ledger begins a new one.
     pub(super) generation: u32,
@@ -47,7 +47,7 @@ impl SequenceGaps {
         Self {
             numbering,
             span: None,
-            holes: VecDeque::new(),
+            kept_gaps: VecDeque::new(),
             recent: VecDeque::new(),
             rejoins: false,
             missing: 0,
@@ -55,12 +55,12 @@ impl SequenceGaps {
         }
     }
 
-    /// The connection was lost and is back.
+    /// Notes that the lost connection is back.
     pub(super) fn rejoin(&mut self) {
         self.rejoins = self.span.is_some();
     }
 
-    /// A message with this number and time arrived.
+    /// Notes a message with this number and time, and returns whether it is new.
     pub(super) fn note(&mut self, seq: u64, ts: &str) -> SequenceStatus {
         match self.numbering {
             Numbering::Durable => self.note_durable(seq, ts),
@@ -74,13 +74,13 @@ impl SequenceGaps {
             return SequenceStatus::New;
         };
         if seq > last {
-            self.leap(last, seq);
+            self.record_gap(last, seq);
             self.span = Some((first, seq, ts.to_owned()));
             SequenceStatus::New
         } else if seq == 1 && ts > last_ts.as_str() {
             // The first number with a later time: the ledger was replaced.
             self.generation = self.generation.saturating_add(1);
-            self.holes.clear();
+            self.kept_gaps.clear();
             self.span = Some((1, 1, ts.to_owned()));
             SequenceStatus::New
         } else {
@@ -96,41 +96,41 @@ impl SequenceGaps {
         self.recent.truncate(RECENT);
         match self.span.take() {
             Some((first, last, _)) if seq > last => {
-                self.leap(last, seq);
+                self.record_gap(last, seq);
                 self.span = Some((first, seq, ts.to_owned()));
             }
             // The first message, or the first after a restart.
             _ => self.span = Some((seq, seq, ts.to_owned())),
         }
-        // These channels repeat nothing, so no gap is ever filled.
-        self.holes.clear();
+        // These channels repeat no message, so no gap is ever filled.
+        self.kept_gaps.clear();
         SequenceStatus::New
     }
 
-    /// From `last` to a higher number.
-    fn leap(&mut self, last: u64, seq: u64) {
+    /// Counts the numbers between `last` and the higher number `seq` as missing.
+    fn record_gap(&mut self, last: u64, seq: u64) {
         if !std::mem::take(&mut self.rejoins) && seq - last > 1 {
             self.missing = self.missing.saturating_add(seq - last - 1);
-            self.holes.push_front((last + 1, seq - 1));
-            self.holes.truncate(HOLES);
+            self.kept_gaps.push_front((last + 1, seq - 1));
+            self.kept_gaps.truncate(GAPS_MAX);
         }
     }
 
     /// A number within or below the span: it may fill a gap.
     fn fill(&mut self, seq: u64) -> SequenceStatus {
         let hole = self
-            .holes
+            .kept_gaps
             .iter()
             .position(|(from, to)| (*from..=*to).contains(&seq));
-        let Some((from, to)) = hole.and_then(|at| self.holes.remove(at)) else {
+        let Some((from, to)) = hole.and_then(|at| self.kept_gaps.remove(at)) else {
             return SequenceStatus::Old;
         };
         for rest in [(from, seq - 1), (seq + 1, to)] {
             if rest.0 <= rest.1 {
-                self.holes.push_front(rest);
+                self.kept_gaps.push_front(rest);
             }
         }
-        self.holes.truncate(HOLES);
+        self.kept_gaps.truncate(GAPS_MAX);
         self.missing = self.missing.saturating_sub(1);
         SequenceStatus::New
     }
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Takes `number@time` words, `rejoin` among them; says which were new (`n`) or old (`o`) and what is missing.
+    /// Applies `number@time` words and `rejoin`; checks which are new (`n`) or old (`o`) and how many are missing.
     fn check(numbering: Numbering, words: &str, arrivals: &str, missing: u64) {
         let mut gaps = SequenceGaps::new(numbering);
         let mut seen = String::new();
@@ -177,7 +177,7 @@ mod tests {
         check(PerStart, "7@a 8@b 1@c 2@d", "nnnn", 0);
         check(PerStart, "7@a 8@b 3@c 4@d", "nnnn", 0);
         check(PerStart, "1@a 1@b 2@c 2@d", "nnnn", 0);
-        // Late ones fill their hole, from the outbox.
+        // Late messages from the outbox fill their gap.
         check(Durable, "1@a 5@e 3@c 3@c 2@b 4@d", "nnnonn", 0);
         check(Durable, "9@a 4@b", "no", 0);
         // Another ledger begins at 1, with a later time; the old 1 may come again.

@@ -1,4 +1,4 @@
-//! One image in, hands out: palm crop → palm model → suppression → squares → hand model → landmarks.
+//! Detects the hands in an image: palm crop → palm model → suppression → squares → hand model → landmarks.
 //! Source: `HAND_LANDMARKER` specification, sections 0, 6 and 7.
 
 use super::landmarks::{self, Hand, HandOutputs};
@@ -9,7 +9,7 @@ use crate::frame::RgbFrame;
 use crate::geometry::{ImageRect, PixelRect, Size};
 use std::slice;
 
-/// A model run failed; the text is the runtime's.
+/// A run of a model failed, for the runtime's reason.
 #[derive(Debug, thiserror::Error)]
 #[error("model run failed: {0}")]
 pub struct ModelError(pub String);
@@ -21,12 +21,12 @@ pub trait Model {
     /// Runs the model.
     ///
     /// # Errors
-    /// What the runtime said; the outputs are then not to be used.
+    /// The runtime's reason. The outputs must then not be used.
     fn invoke(&mut self) -> Result<(), ModelError>;
     /// Copies output `index`, in the order of the model's file, to `out`.
     ///
     /// # Errors
-    /// When there is no such output or its size is not that of `out`.
+    /// Fails when there is no such output or its size differs from that of `out`.
     fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError>;
 }
 
@@ -44,16 +44,16 @@ impl<M: Model + ?Sized> Model for Box<M> {
     }
 }
 
-/// What the user can set; the defaults are MediaPipe's, with two hands.
+/// Options of the detector. The defaults are MediaPipe's, with two hands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DetectorOptions {
-    /// At most so many hands.
+    /// Maximum number of hands.
     pub num_hands: usize,
-    /// Palms below this score are no palms (inclusive), 0..=1.
+    /// Minimum score of a palm (inclusive), 0..=1.
     pub detection_min: f32,
-    /// Hands must be above this presence, 0..=1.
+    /// Minimum presence of a hand (exclusive), 0..=1.
     pub presence_min: f32,
-    /// VIDEO mode: a palm that overlaps a tracked hand by more than this is that hand, 0..=1.
+    /// VIDEO mode: a palm that overlaps a tracked hand by more than this is the same hand, 0..=1.
     pub tracking_iou: f32,
 }
 
@@ -68,7 +68,7 @@ impl Default for DetectorOptions {
     }
 }
 
-/// The two models with all that they need between them. Not shared: one a worker.
+/// Both models and the memory between them. Not shared: each worker has one.
 #[derive(Debug)]
 pub struct Detector<M> {
     palm_model: M,
@@ -97,16 +97,16 @@ impl<M: Model> Detector<M> {
     /// IMAGE mode: the hands in `frame`, best palm first, without memory of earlier frames.
     ///
     /// # Errors
-    /// When a model fails.
+    /// Fails when a model fails.
     pub fn detect(&mut self, frame: &RgbFrame) -> Result<Vec<Hand>, ModelError> {
         let rects = self.palm_rects(frame)?;
         self.hands(frame, &rects)
     }
 
-    /// VIDEO mode: hands of the frame before are followed, the palm model runs only when one may be missing.
+    /// VIDEO mode: follows the hands of the frame before. The palm model runs only when a hand may be missing.
     ///
     /// # Errors
-    /// When a model fails; the tracker is then as before.
+    /// Fails when a model fails; the tracker is then unchanged.
     pub fn track(
         &mut self,
         tracker: &mut Tracker,
@@ -123,7 +123,7 @@ impl<M: Model> Detector<M> {
         Ok(hands)
     }
 
-    /// The squares to look for hands in, at most `num_hands`.
+    /// The squares in which to look for hands, at most `num_hands`.
     fn palm_rects(&mut self, frame: &RgbFrame) -> Result<Vec<ImageRect>, ModelError> {
         let size = Size::of(frame);
         let side = size.width_f32().max(size.height_f32());
@@ -158,7 +158,7 @@ impl<M: Model> Detector<M> {
         Ok(rects)
     }
 
-    /// Runs the hand model on each square and drops what is no hand or a second sight of one.
+    /// Runs the hand model on each square. Drops results that are no hand, and hands found twice.
     fn hands(&mut self, frame: &RgbFrame, rects: &[ImageRect]) -> Result<Vec<Hand>, ModelError> {
         let size = Size::of(frame);
         let mut hands = Vec::with_capacity(rects.len());

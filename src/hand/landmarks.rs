@@ -1,4 +1,4 @@
-//! Hand model outputs → landmarks in the image, and the removal of hands found twice.
+//! Converts hand model outputs to landmarks in the image, and removes hands that were found twice.
 //! Source: `HAND_LANDMARKER` specification, sections 5 and 6.
 
 use crate::geometry::{ImageRect, Size};
@@ -14,14 +14,14 @@ pub const MIDDLE_MCP: usize = 9;
 
 /// Depth is regressed at this fraction of the crop's side.
 const Z_SCALE: f32 = 0.4;
-/// Two hands are one when so many of their landmarks are close together …
+/// Two hands are one when this many of their landmarks are close together …
 const CLOSE_MIN: usize = 10;
 /// … within this part of the palm's longest base line …
 const CLOSE_RATIO: f64 = 0.2;
 /// … and their boxes overlap by more than this.
 const DUPLICATE_IOU: f64 = 0.2;
 
-/// Which hand, for an image that is not mirrored.
+/// Side of the signer, for an image that is not mirrored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handedness {
     /// The signer's left hand.

@@ -1,6 +1,7 @@
 //! MediaPipe's hand landmarker, from image to landmarks, in MediaPipe's own arithmetic. Pure: the models come in
-//! through the [`Model`] trait. In the order in which a frame passes them: [`warp`] cuts, [`palm`] decodes, [`nms`] merges,
-//! [`roi`] aims, [`landmarks`] reads the hand, [`tracker`] remembers, [`detector`] composes.
+//! through the [`Model`] trait. A frame passes the modules in this order: [`warp`] cuts crops, [`palm`] decodes,
+//! [`nms`] merges, [`roi`] places squares, [`landmarks`] decodes hands, [`tracker`] keeps squares, [`detector`]
+//! combines them.
 
 pub mod detector;
 pub mod homography;

@@ -1,4 +1,4 @@
-//! Palm detector outputs → palms. Source: `HAND_LANDMARKER` specification, sections 2 and 4.1.
+//! Converts palm detector outputs to palms. Source: `HAND_LANDMARKER` specification, sections 2 and 4.1.
 
 use crate::geometry::{Size, UprightBox};
 
@@ -15,14 +15,14 @@ pub const WRIST: usize = 0;
 /// Keypoint of the middle finger's knuckle (MCP joint).
 pub const MIDDLE_MCP: usize = 2;
 
-/// A palm, in the space its maker names.
+/// A palm, in the coordinates that the producing function documents.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Palm {
     /// Probability, 0..=1.
     pub score: f32,
     /// The palm's box.
     pub bounds: UprightBox,
-    /// Keypoints x, y; only [`WRIST`] and [`MIDDLE_MCP`] are used further on.
+    /// Keypoints x, y; only [`WRIST`] and [`MIDDLE_MCP`] are used later.
     pub keypoints: [[f32; 2]; KEYPOINTS],
 }
 

@@ -4,10 +4,10 @@
 use super::palm::{MIDDLE_MCP, Palm, WRIST};
 use crate::geometry::{ImageRect, Size, wrap_angle};
 
-/// MediaPipe Tasks aims palms at 90 *radians*, its graph fills the radians field with degrees. Right or wrong, the
-/// landmarks that everybody gets are those: with pi/2 they move by up to 0.09.
+/// MediaPipe Tasks rotates palms to 90 *radians*: its graph fills the radians field with degrees. This is kept, so
+/// that the landmarks equal MediaPipe's: with pi/2 they move by up to 0.09.
 const PALM_TARGET_RAD: f32 = 90.0;
-/// A tracked hand is aimed straight up.
+/// A tracked hand is rotated to point straight up.
 const TRACK_TARGET_RAD: f32 = std::f32::consts::FRAC_PI_2;
 
 /// Wrist, thumb and the lower finger joints: the points that bound a tracked hand.

@@ -1,25 +1,25 @@
-//! VIDEO mode's memory: where the hands of the last frame should be in the next one.
-//! Source: `HAND_LANDMARKER` specification, section 7. No smoothing, no clock: a frame follows a frame.
+//! The state of VIDEO mode: where the hands of the last frame should be in the next one. Source: `HAND_LANDMARKER`
+//! specification, section 7. No smoothing and no clock: only the order of frames counts.
 
 use super::detector::DetectorOptions;
 use super::landmarks::Hand;
 use super::roi;
 use crate::geometry::{ImageRect, Size, UprightBox};
 
-/// The squares to look at first in the next frame; one tracker a clip.
+/// The squares of tracked hands for the next frame. Each clip has its own tracker.
 #[derive(Clone, Debug, Default)]
 pub struct Tracker {
     next: Vec<ImageRect>,
 }
 
 impl Tracker {
-    /// Whether all `num_hands` hands are being followed, so that the palm model is not needed.
+    /// Whether `num_hands` hands are followed, so that the palm model is not needed.
     #[must_use]
     pub fn is_full(&self, num_hands: usize) -> bool {
         self.next.len() >= num_hands
     }
 
-    /// Followed squares first, then those of `palms` that are new; at most `num_hands`.
+    /// Returns the followed squares first, then those of `palms` that are new; at most `num_hands`.
     #[must_use]
     pub fn join(&self, palms: &[ImageRect], options: &DetectorOptions) -> Vec<ImageRect> {
         let mut rects = self.next.clone();
@@ -35,7 +35,7 @@ impl Tracker {
         rects
     }
 
-    /// Remembers where `hands` will be looked for next.
+    /// Stores the squares in which `hands` are expected in the next frame.
     pub fn follow(&mut self, hands: &[Hand], size: Size) {
         self.next = hands
             .iter()
@@ -44,7 +44,7 @@ impl Tracker {
     }
 }
 
-/// The box of a rect with its rotation ignored; the half is taken in f64, as MediaPipe does.
+/// The box of a rect without its rotation. The half is computed in f64, as in MediaPipe.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "rounded to f32 after the f64 half"

@@ -23,7 +23,7 @@ const BLOCK: usize = 64;
 /// Adding 1.5 × 2^52 leaves the integer nearest to an f64, halves to even, in its low bits.
 const ROUND_MAGIC: f64 = 6_755_399_441_055_744.0;
 
-/// What lies outside the image.
+/// The pixels outside of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Border {
     /// Black: the palm detector's crop.
@@ -32,7 +32,7 @@ pub enum Border {
     Replicate,
 }
 
-/// Cuts crops; holds the working row: positions, and the four neighbors of every pixel.
+/// Cuts crops. It holds the working row: positions, and the four neighbors of every pixel.
 #[derive(Debug)]
 pub struct Warp {
     x: [i32; SIDE_MAX],
@@ -178,7 +178,7 @@ fn gather(row: &mut Warp, frame: &RgbFrame, side: usize, border: Border) {
                 continue;
             }
         }
-        // All four are outside: the letterbox of the palm's crop, which this makes a fifth faster.
+        // All four are outside, as in the letterbox of the palm's crop, which this makes a fifth faster.
         let beside = ix < -1 || ix > last_x || iy < -1 || iy > last_y;
         if border == Border::Zero && beside {
             (*p00, *p01, *p10, *p11) = (0, 0, 0, 0);
@@ -223,7 +223,8 @@ fn blend(row: &Warp, out: &mut [f32]) {
         out.iter_mut().zip(positions.zip(top.zip(bottom)))
     {
         let (fx, fy) = ((x & 31) as u32, (y & 31) as u32);
-        // `a * (32 - f) + b * f`. Of two channels at once: the sum fits 16 bits each, whatever the difference borrows.
+        // `a * (32 - f) + b * f`. Of two channels at once: the sum fits 16 bits each, whatever the difference
+        // borrows.
         let between =
             |a: u32, b: u32, f: u32| (a << 5).wrapping_add(b.wrapping_sub(a).wrapping_mul(f));
         let red_blue = |p: u32| p & 0x00ff_00ff;
@@ -271,7 +272,7 @@ mod tests {
         frame
     }
 
-    /// Section 1.4 and 1.5 written down once more, one pixel at a time, with the library's own rounding.
+    /// Sections 1.4 and 1.5, implemented again one pixel at a time, with the library's own rounding.
     fn reference(frame: &RgbFrame, rect: &PixelRect, side: usize, border: Border) -> Vec<f32> {
         let q = crop_to_image(rect, side);
         let mut out = Vec::new();

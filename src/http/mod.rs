@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Viewers at a time; a further one gets status 503.
+/// Maximum number of viewers; a further one gets status 503.
 pub const VIEWERS_MAX: usize = 4;
 /// Longest time for reading a request, or for writing one frame.
 const IO_TIMEOUT: Duration = Duration::from_secs(2);
@@ -78,7 +78,7 @@ impl Preview {
     /// Serves on `address`; port 0 selects a free port.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// Fails when the address cannot be listened on.
     pub fn start(address: SocketAddr) -> Result<Self, PreviewError> {
         let wrap = |source| PreviewError { address, source };
         let listener = TcpListener::bind(address).map_err(wrap)?;
@@ -108,7 +108,7 @@ impl Preview {
         self.shared.viewers.load(Ordering::Relaxed) > 0
     }
 
-    /// Shows a frame instead of the one before.
+    /// Replaces the frame that viewers get.
     pub fn show(&self, jpeg: Vec<u8>) {
         let mut latest = self.shared.latest();
         latest.number += 1;
@@ -247,7 +247,7 @@ mod tests {
         Preview::start((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
     }
 
-    fn ask(preview: &Preview, line: &str, host: &str) -> TcpStream {
+    fn send_request(preview: &Preview, line: &str, host: &str) -> TcpStream {
         let mut stream = TcpStream::connect(preview.address()).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
@@ -263,24 +263,24 @@ mod tests {
     }
 
     #[test]
-    fn the_page_and_a_picture_are_served() {
+    fn the_page_and_a_frame_are_served() {
         let preview = start();
         let host = preview.address().to_string();
-        let page = all(ask(&preview, "GET /", &host));
+        let page = all(send_request(&preview, "GET /", &host));
         assert!(
             page.starts_with("HTTP/1.1 200 OK") && page.contains("stream.mjpg"),
             "{page}"
         );
         preview.show(b"first".to_vec());
         preview.show(b"second".to_vec());
-        let picture = all(ask(&preview, "GET /frame.jpg", &host));
-        assert!(picture.ends_with("\r\n\r\nsecond"), "{picture}");
+        let jpeg_response = all(send_request(&preview, "GET /frame.jpg", &host));
+        assert!(jpeg_response.ends_with("\r\n\r\nsecond"), "{jpeg_response}");
         for (line, host, status) in [
             ("GET /etc/passwd", host.as_str(), "404"),
             ("POST /", host.as_str(), "405"),
             ("GET /frame.jpg", "evil.example", "403"),
         ] {
-            let answer = all(ask(&preview, line, host));
+            let answer = all(send_request(&preview, line, host));
             assert!(
                 answer.starts_with(&format!("HTTP/1.1 {status}")),
                 "{answer}"
@@ -293,14 +293,14 @@ mod tests {
         let preview = start();
         let host = preview.address().to_string();
         let mut streams: Vec<TcpStream> = (0..VIEWERS_MAX)
-            .map(|_| ask(&preview, "GET /stream.mjpg", &host))
+            .map(|_| send_request(&preview, "GET /stream.mjpg", &host))
             .collect();
         let mut byte = [0];
         for stream in &mut streams {
             stream.read_exact(&mut byte).unwrap();
         }
         assert!(preview.is_watched());
-        assert!(all(ask(&preview, "GET /", &host)).starts_with("HTTP/1.1 503"));
+        assert!(all(send_request(&preview, "GET /", &host)).starts_with("HTTP/1.1 503"));
         preview.show(b"JPEG-7".to_vec());
         for stream in &mut streams {
             let mut seen = Vec::new();
@@ -320,7 +320,7 @@ mod tests {
     fn a_slow_viewer_keeps_neither_its_place_nor_the_end() {
         let preview = start();
         let host = preview.address().to_string();
-        // A byte at a time, as long as anybody listens; the time until nobody does.
+        // Sends a byte at a time until the server closes the connection. Returns how long that took.
         let dribble = |mut stream: TcpStream| {
             let since = Instant::now();
             while since.elapsed() < 10 * IO_TIMEOUT && stream.write_all(b"x").is_ok() {
@@ -338,11 +338,11 @@ mod tests {
                 assert!(kept < 2 * IO_TIMEOUT, "kept its place for {kept:?}");
             }
         });
-        let page = all(ask(&preview, "GET /", &host));
+        let page = all(send_request(&preview, "GET /", &host));
         assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
-        // One that asks on and on, and one that takes nothing of a stream.
+        // A client whose request never ends, and one that reads nothing of its stream.
         let slow = TcpStream::connect(preview.address()).unwrap();
-        let mut idle = ask(&preview, "GET /stream.mjpg", &host);
+        let mut idle = send_request(&preview, "GET /stream.mjpg", &host);
         idle.read_exact(&mut [0]).unwrap();
         preview.show(vec![0; 64 << 20]);
         std::thread::scope(|scope| {

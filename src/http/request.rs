@@ -27,7 +27,7 @@ pub(super) struct DeadlineStream<'a> {
 }
 
 impl<'a> DeadlineStream<'a> {
-    /// With a deadline in `time` from now.
+    /// A stream whose deadline is `time` from now.
     pub(super) fn new(stream: &'a TcpStream, time: Duration) -> Self {
         let until = Instant::now() + time;
         Self { stream, until }
@@ -66,7 +66,7 @@ pub(super) enum Route {
     Page,
     Frame,
     Stream,
-    /// Nothing that is served; answered with this status.
+    /// Another request, which is answered with this status.
     Refused(&'static str),
 }
 
@@ -122,7 +122,7 @@ fn is_ours(host: &str, address: SocketAddr) -> bool {
         || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// A complete response.
+/// Writes a complete response.
 pub(super) fn answer(to: &mut impl Write, status: &str, kind: &str, body: &[u8]) -> io::Result<()> {
     let length = body.len();
     write!(
@@ -134,7 +134,7 @@ pub(super) fn answer(to: &mut impl Write, status: &str, kind: &str, body: &[u8])
     to.flush()
 }
 
-/// One frame of a stream.
+/// Writes one frame of a stream.
 pub(super) fn part(to: &mut impl Write, jpeg: &[u8]) -> io::Result<()> {
     let length = jpeg.len();
     write!(

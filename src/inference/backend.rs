@@ -1,4 +1,4 @@
-//! One way to load and to open the models, for all backends.
+//! Loads and opens the models, in the same way for every backend.
 
 use super::cpu::{CpuLoadedModel, CpuModel};
 use super::delegate::{DelegateLoadedModel, DelegateModel, NodeCounts};
@@ -85,7 +85,7 @@ impl LoadedModels {
     /// Loads both models, or those that the delegate of `spec` brings instead.
     ///
     /// # Errors
-    /// When a model cannot be read or parsed, or a library cannot be loaded.
+    /// Fails when a model cannot be read or parsed, or a library cannot be loaded.
     pub fn load(spec: &BackendSpec, files: &ModelFiles) -> Result<Self, BackendError> {
         Ok(match spec {
             BackendSpec::Cpu => {
@@ -128,7 +128,7 @@ impl LoadedModels {
     /// Makes an interpreter of each model. Some delegates must be opened on the thread that runs them.
     ///
     /// # Errors
-    /// When runtime or delegate refuse a model, or its tensors differ from the manifest.
+    /// Fails when runtime or delegate refuse a model, or its tensors differ from the manifest.
     pub fn open(&self) -> Result<ModelPair, BackendError> {
         Ok(match self {
             Self::Cpu(loaded) => {
@@ -199,7 +199,7 @@ impl DelegateCoverage {
         }
     }
 
-    /// The coverage where the palm model is not the delegate's work.
+    /// The coverage of a delegate that runs the hand model only; the CPU runs the palm model.
     fn of_hand(hand: NodeCounts) -> Self {
         Self {
             text: format!("{hand} of the hand model"),

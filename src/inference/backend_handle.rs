@@ -100,7 +100,7 @@ impl BackendHandle {
     /// unless the backend is required.
     ///
     /// # Errors
-    /// When a model or a required accelerator cannot be used, or the context says that the caller stopped.
+    /// Fails when a model or a required accelerator cannot be used, or the context says that the caller stopped.
     pub fn open(
         request: &BackendRequest,
         models: &ModelPaths,
@@ -186,7 +186,7 @@ impl BackendHandle {
         Ok(self.own.open()?.models)
     }
 
-    /// The event that says what was chosen, and why.
+    /// The event that reports the chosen backend and the reason.
     #[must_use]
     pub fn choice(&self) -> BackendEvent {
         BackendEvent::Chosen {
@@ -223,7 +223,7 @@ impl BackendHandle {
         reopened.into_iter().chain(lost).collect()
     }
 
-    /// What of the backend decides the numbers of the results, for comparison between runs.
+    /// Everything about the backend that decides the numbers of the results, for comparison between runs.
     #[must_use]
     pub fn identity(&self) -> Value {
         identity(&self.request, &self.chosen)
@@ -279,7 +279,7 @@ impl<'a> WorkerDetector<'a> {
     /// A detector on `handle`.
     ///
     /// # Errors
-    /// When an interpreter cannot be made.
+    /// Fails when an interpreter cannot be made.
     pub fn new(handle: &'a BackendHandle, options: DetectorOptions) -> Result<Self, BackendError> {
         let device = handle.device().cloned();
         let [palm, hand] = match &device {
@@ -311,7 +311,7 @@ impl<'a> WorkerDetector<'a> {
     /// Continues on the CPU.
     ///
     /// # Errors
-    /// When an interpreter cannot be made.
+    /// Fails when an interpreter cannot be made.
     pub fn fall_back(&mut self) -> Result<(), BackendError> {
         let [palm, hand] = self.handle.own_models()?;
         self.detector = Detector::new(palm, hand, self.options);
@@ -323,7 +323,7 @@ impl<'a> WorkerDetector<'a> {
     /// Continues on the device of `backend`; changes nothing when it has none.
     ///
     /// # Errors
-    /// When an interpreter cannot be made.
+    /// Fails when an interpreter cannot be made.
     pub fn switch_to(&mut self, backend: &BackendHandle) -> Result<(), BackendError> {
         if let Some(device) = backend.device() {
             let [palm, hand] = device.models()?;

@@ -34,7 +34,7 @@ impl BackendRequest {
         self
     }
 
-    /// The preference, as far as the backend of earlier results leaves a choice.
+    /// The preference, restricted to the backend of earlier results where there are some.
     pub(super) fn in_force(&self) -> BackendPreference {
         let recorded = self.recorded.as_ref().and_then(backend_of);
         self.preference.resumed_on(recorded)
@@ -45,8 +45,8 @@ impl BackendRequest {
         self.in_force() != self.preference
     }
 
-    /// The identity of results of which several backends may make parts; `None` where one backend makes all. The CPU takes
-    /// over from a preferred device, but not from a backend of reduced precision on the CPU, which cannot be lost.
+    /// The identity of results that several backends may produce together; `None` where one backend produces all. The
+    /// CPU takes over from a preferred device, but not from a CPU backend of reduced precision, which cannot be lost.
     fn mixed(&self) -> Option<Value> {
         let BackendPreference::Prefer(name) = &self.preference else {
             return None;
@@ -67,7 +67,7 @@ impl BackendRequest {
     }
 }
 
-/// What of the CPU decides the numbers of a backend of reduced precision.
+/// Key of the CPU's identity within that of a backend of reduced precision.
 const CPU_LIBRARY: &str = "kernels";
 
 /// The name of the one backend that an identity allows; `None` when it allows several.
@@ -79,7 +79,7 @@ fn backend_of(identity: &Value) -> Option<&str> {
         .or_else(|| names.into_iter().find(|name| identity.get(name).is_some()))
 }
 
-/// What of the CPU backend decides numbers: the processor's architecture, and the TFLite library.
+/// The identity of the CPU backend: the processor's architecture, and the TFLite library.
 fn cpu_identity(known: Option<&Value>) -> Value {
     match known {
         // Results of a version that did not record more.
@@ -119,7 +119,7 @@ impl ChosenBackend {
     }
 }
 
-/// What decides the numbers of the results: one backend with its files, or any backend within the tolerance.
+/// The identity of the results: one backend with its files, or any backend within the tolerance.
 pub(super) fn identity(request: &BackendRequest, chosen: &ChosenBackend) -> Value {
     if let Some(mixed) = request.mixed() {
         return mixed;
@@ -140,7 +140,7 @@ pub(super) fn identity(request: &BackendRequest, chosen: &ChosenBackend) -> Valu
             let cpu = &cpu_identity(None)[CPU];
             json!({name: precision, CPU_LIBRARY: cpu, "files": by_name(&chosen.files)})
         }
-        // Where the pinned library lies decides no number.
+        // The path of the pinned library changes no number.
         BackendSpec::LiteRt(_) => json!({name: chosen.spec, "files": by_name(&chosen.files)}),
         BackendSpec::Delegate(_) => json!({name: chosen.spec, "files": chosen.files}),
     }
@@ -252,7 +252,7 @@ mod tests {
                 "{preference}"
             );
         }
-        // Nor with results of which several backends made parts.
+        // Results of several backends keep their identity too, unless this backend is of reduced precision.
         let any = json!("any within 0.0005 of cpu");
         assert_eq!(identity(&request("fast", Some(&any)), &cpu), any);
         assert_eq!(identity(&request("fast", Some(&any)), &int8), of_int8);

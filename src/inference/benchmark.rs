@@ -63,7 +63,7 @@ fn timed_detector(open: OpenModels<'_>) -> Result<(TimedDetector, [RunTimes; 2])
 /// Benchmarks `backend`.
 ///
 /// # Errors
-/// A human-readable reason, when it does not work.
+/// Returns a human-readable reason when it does not work.
 pub(super) fn run(
     backend: &BackendSpec,
     options: &BenchmarkOptions,
@@ -104,7 +104,7 @@ impl OpenBackend {
     /// Opens `backend` for `workers` detectors, a device within `timeout`.
     ///
     /// # Errors
-    /// A human-readable reason, when it does not work.
+    /// Returns a human-readable reason when it does not work.
     pub fn new(
         backend: &BackendSpec,
         files: &ModelFiles,
@@ -116,7 +116,7 @@ impl OpenBackend {
             let models = models.map_err(|error| error.to_string())?;
             return Ok(Self(Opened::Own(models)));
         }
-        // Nobody waits longer than this process lives.
+        // Never set: nothing stops the wait for the device before this process ends.
         let shutdown = ShutdownFlag::default();
         let device = SharedDevice::open(backend, files, workers, timeout, &shutdown)?;
         if device.coverage.as_ref().is_some_and(|c| c.is_empty) {
@@ -128,7 +128,7 @@ impl OpenBackend {
     /// Opens the palm and the hand model for one more detector.
     ///
     /// # Errors
-    /// A human-readable reason, when an interpreter cannot be made.
+    /// Returns a human-readable reason when an interpreter cannot be made.
     pub fn models(&self) -> Result<[BoxedModel; 2], String> {
         let models = match &self.0 {
             Opened::Own(models) => models.open().map(|pair| pair.models),

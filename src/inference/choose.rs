@@ -64,7 +64,7 @@ impl SelectionError {
 
 /// What a caller adds to a [`BackendRequest`].
 pub struct SelectionContext<'a> {
-    /// Number of clips that are processed in parallel. It decides nothing.
+    /// Number of clips that are processed in parallel. It does not affect the choice.
     pub workers: usize,
     /// Called with the name of each backend before it is benchmarked, which takes seconds.
     pub on_probe: &'a mut dyn FnMut(&str),
@@ -74,7 +74,7 @@ pub struct SelectionContext<'a> {
     pub shutdown: &'a ShutdownFlag,
 }
 
-/// The reason for a backend that earlier results decide.
+/// The reason for a choice that earlier results determine.
 const RESUMED: &str = "the results in the output folder began on it";
 
 /// Chooses a backend. One that must agree with the CPU or be fast is judged by cached results where they are still
@@ -174,8 +174,8 @@ pub(super) fn choose_backend(
     })
 }
 
-/// Why a required backend, or that of earlier results, cannot be used, and what it lacks. A requirement that names a
-/// path of the text before it is left out: the reason has a fix for it.
+/// The error when a required backend, or that of earlier results, cannot be used. It lists what is missing, except
+/// what has a path that the text contains already, because the reason then has a fix for it.
 pub(super) fn unavailable<'a>(
     preference: &BackendPreference,
     is_resumed: bool,
@@ -297,7 +297,7 @@ pub fn benchmark_all(
     measurements
 }
 
-/// A key of everything that the benchmark of `candidate` depends on.
+/// The cache key of a benchmark: a hash of everything that the result for `candidate` depends on.
 fn cache_key(
     environment: &Value,
     options: &BenchmarkOptions,

@@ -24,7 +24,7 @@ impl CpuLoadedModel {
     /// Parses `file`, to be run as it is, or in 16 bits with [`Precision::Fp16`].
     ///
     /// # Errors
-    /// When it is not a TFLite model.
+    /// Fails when it is not a TFLite model.
     pub fn new(file: &ModelFile, precision: Precision) -> Result<Self, ModelFileError> {
         let model = RawModel::new(Arc::clone(&file.bytes));
         Ok(Self {
@@ -98,7 +98,7 @@ impl CpuModel {
     /// Makes the interpreter and compares its tensors with the manifest.
     ///
     /// # Errors
-    /// When the runtime refuses the model or its precision, or a tensor has another type or shape.
+    /// Fails when the runtime refuses the model or its precision, or a tensor has another type or shape.
     pub fn open(loaded: &CpuLoadedModel) -> Result<Self, ModelFileError> {
         loaded.prepare().map_err(|error| match error {
             PrepareError::Tensors(error) => error,

@@ -51,7 +51,7 @@ impl DelegateLoadedModel {
     /// Loads the plugin, and the model of `role` that the delegate brings or else that of `files`.
     ///
     /// # Errors
-    /// When the plugin or the model cannot be loaded.
+    /// Fails when the plugin or the model cannot be loaded.
     pub fn load(
         spec: &DelegateSpec,
         files: &ModelFiles,
@@ -110,7 +110,7 @@ impl DelegateModel {
     /// manifest.
     ///
     /// # Errors
-    /// When plugin or runtime refuse, or a tensor has another shape or type.
+    /// Fails when plugin or runtime refuse, or a tensor has another shape or type.
     pub fn open(loaded: &DelegateLoadedModel) -> Result<Self, BackendError> {
         let refused = |error| loaded.error(error);
         let mut interpreter = RawInterpreter::new(&loaded.model).map_err(refused)?;
@@ -170,8 +170,8 @@ impl Model for DelegateModel {
     }
 }
 
-/// What a delegate took, by the nodes that are executed before and after it was applied: some are gone, and new ones
-/// stand for them.
+/// Counts the nodes that a delegate took, from the nodes that are executed before and after it was applied: the taken
+/// ones are gone, and new ones replace them.
 fn taken_nodes(before: &[i32], after: &[i32]) -> NodeCounts {
     let left = before.iter().filter(|node| after.contains(node)).count();
     NodeCounts {

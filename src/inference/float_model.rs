@@ -37,7 +37,7 @@ impl ParsedModel {
     /// Parses `file`.
     ///
     /// # Errors
-    /// When the runtime refuses the model.
+    /// Fails when the runtime refuses the model.
     pub(super) fn of(file: &ModelFile) -> Result<Arc<Self>, ModelFileError> {
         let parsed = Self::try_new(Arc::clone(&file.bytes), |bytes| Graph::from_bytes(bytes));
         let parsed = parsed.map_err(|error| file.runtime_error(&error.to_string()));
@@ -49,7 +49,7 @@ impl FloatModel {
     /// Makes an interpreter of `file`, which is `parsed` and whose `tensors` are all [`super::tensors::Encoding::F32`].
     ///
     /// # Errors
-    /// When the runtime refuses the model.
+    /// Fails when the runtime refuses the model.
     pub(super) fn open(
         file: &ModelFile,
         parsed: Arc<ParsedModel>,

@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 /// Maximum size of a model file, bytes. Real models are far smaller.
 const MODEL_BYTES_MAX: u64 = 256 << 20;
 
-/// One of the two models; as a number, its place in arrays of both.
+/// One of the two models; as a number, its index in arrays of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelRole {
@@ -68,7 +68,7 @@ pub enum ModelFileError {
 pub struct TensorSpec {
     /// The tensor's name in the file.
     pub name: String,
-    /// `f32` throughout.
+    /// Element type, always `f32`.
     pub dtype: String,
     /// Dimensions, batch first.
     pub shape: Vec<usize>,
@@ -240,8 +240,8 @@ impl ModelFiles {
         self.read_derived(role, derived, &path)
     }
 
-    /// Reads the model that a delegate runs as the one of `role`. It can be any maker's; the names of the models that
-    /// Handloom makes for delegates stand for the pinned ones.
+    /// Reads the model that a delegate runs in place of the one of `role`. Any file is accepted, but one with the
+    /// name of a model that Handloom makes for delegates is checked against that model's pinned SHA-256.
     ///
     /// # Errors
     /// See [`ModelFileError`].
@@ -281,7 +281,7 @@ impl ModelPaths {
     /// there or from a bundle.
     ///
     /// # Errors
-    /// A human-readable reason with the fix, when there is no such file.
+    /// Returns a human-readable reason with the fix, when there is no such file.
     pub fn int8(&self, role: ModelRole) -> Result<PathBuf, String> {
         let Some(DerivedSpec { file, .. }) = manifest().int8.iter().find(|int8| int8.role == role)
         else {
@@ -322,7 +322,7 @@ pub fn is_pinned_runtime(sha256: &str) -> bool {
 /// above the program, which is a source tree.
 ///
 /// # Errors
-/// The folders that were searched first.
+/// Returns the folders that were searched first.
 pub(super) fn find_near_program(
     file: &str,
     installed: &str,

@@ -32,7 +32,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf,
     PathJson::deserialize(from).map(Into::into)
 }
 
-/// The same for a path that may be missing.
+/// The same encoding for an optional path.
 pub(super) mod option {
     use super::{Deserialize, Deserializer, PathBuf, PathJson, Serializer, serialize as path};
 

@@ -32,7 +32,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum number of characters of a driver's message.
 const MESSAGE_CHARS_MAX: usize = 500;
 
-/// What the child process has to do; its stdin has it as JSON.
+/// The task of the child process, which reads it as JSON from stdin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeRequest {
     /// Process ID of the parent: the child ends with it.
@@ -50,7 +50,7 @@ impl ProbeRequest {
     /// Does the work in this process and returns the line to print to stdout.
     ///
     /// # Errors
-    /// When the report cannot be serialized.
+    /// Fails when the report cannot be serialized.
     pub fn run(&self) -> serde_json::Result<String> {
         let json = match &self.kind {
             ProbeKind::Benchmark(task) => {
@@ -92,7 +92,7 @@ impl ProbeError {
 /// Benchmarks `backend` in a child process, until `is_stopped`.
 ///
 /// # Errors
-/// The child's reason, or how it ended.
+/// Returns the child's reason, or how it ended.
 pub(super) fn benchmark(
     backend: &BackendSpec,
     options: &BenchmarkOptions,
@@ -107,7 +107,7 @@ pub(super) fn benchmark(
 /// loads all drivers.
 ///
 /// # Errors
-/// The child's reason, or how it ended.
+/// Returns the child's reason, or how it ended.
 pub fn vulkan_devices() -> Result<(Vec<String>, bool), ProbeError> {
     request(ProbeKind::VulkanDevices, VULKAN_TIMEOUT, &|| false)
 }

@@ -99,7 +99,7 @@ impl ProbeCache {
         Some(outcome)
     }
 
-    /// Adds an outcome, for the file.
+    /// Adds an outcome; [`Self::save`] writes it.
     pub(super) fn put(&mut self, key: &str, outcome: BenchmarkOutcome) {
         let boot = self.boot.clone();
         let probe = CachedProbe { boot, outcome };
@@ -111,7 +111,7 @@ impl ProbeCache {
         self.cached.fastest.get(hardware).map(String::as_str)
     }
 
-    /// Adds which backend was chosen as the fastest of `hardware`, for the file.
+    /// Adds which backend was chosen as the fastest of `hardware`; [`Self::save`] writes it.
     pub(super) fn set_fastest(&mut self, hardware: &str, name: &str) {
         if self.fastest(hardware) != Some(name) {
             let fastest = &mut self.new.fastest;

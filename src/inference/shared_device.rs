@@ -87,7 +87,7 @@ impl SharedDevice {
     /// waits for the device, now or later.
     ///
     /// # Errors
-    /// A human-readable reason, when the device does not open within `timeout` or the process shuts down.
+    /// Returns a human-readable reason when the device does not open within `timeout` or the process shuts down.
     pub(super) fn open(
         spec: &BackendSpec,
         files: &ModelFiles,
@@ -172,7 +172,7 @@ impl SharedDevice {
     /// The palm and the hand model, for one worker.
     ///
     /// # Errors
-    /// When an interpreter of a palm model on the CPU cannot be made.
+    /// Fails when an interpreter of a palm model on the CPU cannot be made.
     pub(super) fn models(self: &Arc<Self>) -> Result<[BoxedModel; 2], BackendError> {
         let shared = |role| -> BoxedModel {
             Box::new(SharedModel {

@@ -39,7 +39,7 @@ pub(super) struct TensorInfo {
 /// How the elements of a tensor encode values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Encoding {
-    /// As they are.
+    /// As 32-bit floats.
     F32,
     /// In 8 bits: `value = scale * (number - zero_point)`.
     Quantized {

@@ -23,7 +23,7 @@ const KINDS: [(vk::PhysicalDeviceType, &str); 5] = [
     (vk::PhysicalDeviceType::OTHER, "device"),
     (vk::PhysicalDeviceType::CPU, "software, no GPU"),
 ];
-/// The index in [`KINDS`] of kinds that it does not list.
+/// The index in [`KINDS`] that stands for unlisted kinds: that of `OTHER`.
 const OTHER: usize = 3;
 
 /// A Vulkan device.
@@ -68,7 +68,7 @@ impl From<&vk::PhysicalDeviceProperties> for VulkanDevice {
 /// Loads every installed driver into this process: a broken driver may crash it.
 ///
 /// # Errors
-/// A human-readable reason with its fix, when there is no loader or no device, or a call fails.
+/// Returns a human-readable reason with its fix, when there is no loader or no device, or a call fails.
 pub fn devices() -> Result<Vec<VulkanDevice>, String> {
     const NO_DEVICE: &str = "the Vulkan loader finds no device; install the GPU's driver (Debian: mesa-vulkan-drivers, Jetson: part of JetPack) and let this user open /dev/dri/renderD* (group render)";
     // SAFETY: loads the system's loader, whose initializers any Vulkan program runs.
@@ -146,8 +146,8 @@ mod tests {
             device_type: vk::PhysicalDeviceType::CPU,
             ..Default::default()
         };
-        for (place, letter) in properties.device_name.iter_mut().zip(b"llvmpipe") {
-            *place = std::ffi::c_char::try_from(*letter).unwrap();
+        for (place, byte) in properties.device_name.iter_mut().zip(b"llvmpipe") {
+            *place = std::ffi::c_char::try_from(*byte).unwrap();
         }
         let text = VulkanDevice::from(&properties).to_string();
         assert_eq!(text, "llvmpipe (software, no GPU, Vulkan 1.4)");

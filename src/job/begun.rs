@@ -8,12 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Metadata: how often each clip was begun and not finished, as JSON, by its video id.
 const BEGUN: &str = "begun";
-/// A clip with as many unfinished attempts is at fault.
+/// Number of unfinished attempts after which a clip is not read again.
 const ATTEMPTS_MAX: u32 = 2;
-/// The reason of such a clip.
+/// The reason that is recorded for such a clip.
 pub(super) const ENDED_TWICE: &str = "the process ended twice while it decoded this clip";
 
-/// Clips that are begun.
+/// Clips that were begun and not finished, with the number of attempts.
 pub(super) struct BegunClips {
     ledger: SharedLedger,
     attempts: Mutex<BTreeMap<String, u32>>,
@@ -32,7 +32,7 @@ impl BegunClips {
     /// The clips that earlier processes have begun and not finished.
     pub(super) fn load(ledger: SharedLedger) -> Result<Self, StoreError> {
         let stored = ledger.lock().metadata(BEGUN)?;
-        // What cannot be read costs another attempt, no more.
+        // Attempts that cannot be parsed count as none, which only costs another attempt.
         let attempts = stored.and_then(|json| serde_json::from_str(&json).ok());
         Ok(Self {
             ledger,
@@ -41,7 +41,8 @@ impl BegunClips {
         })
     }
 
-    /// Begins a clip, durably; `None` when it has ended the process too often, which is then forgotten.
+    /// Durably records that a clip begins. Returns `None` when the clip has ended the process too often; its attempts
+    /// are then forgotten.
     pub(super) fn begin<'a>(
         &'a self,
         video_id: &'a str,
@@ -80,7 +81,7 @@ impl BegunClips {
 }
 
 impl BegunClip<'_> {
-    /// The process has not ended in it.
+    /// Records that decoding the clip has not ended the process.
     pub(super) fn end(self) -> Result<(), StoreError> {
         self.clips.store(self.video_id, None)
     }

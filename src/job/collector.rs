@@ -3,7 +3,9 @@
 use super::observer::{ClipEvent, JobObserver, retry_while_full};
 use super::results::{JobResults, RecordedResults, classes};
 use super::{JobReport, manifest, skip_reason};
-use crate::dataset::acceptance::{Judge, Outcome, Reading, State, StateCounts, Verdict};
+use crate::dataset::acceptance::{
+    ClipAcceptance, ClipDecision, Outcome, Reading, State, StateCounts,
+};
 use crate::error::CliError;
 use crate::inference::BackendHandle;
 use crate::job::worker_pool::{ResultSink, RunOutcome};
@@ -16,10 +18,10 @@ use crate::system::clock::timestamp;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// The reason of a clip that the job does not process.
+/// Reason for a clip that is read for its frames only.
 const FRAMES_ONLY: &str = "read for its frames alone, which the other profile uses";
 
-/// What came of a clip.
+/// The result of one clip.
 pub(super) struct ClipResult {
     /// Its outcome.
     pub(super) outcome: Outcome,
@@ -37,15 +39,15 @@ impl From<Outcome> for ClipResult {
 /// Judges results in plan order and records them.
 pub(super) struct ResultCollector<'a, 'j> {
     results: &'a mut JobResults<'j>,
-    /// What runs the models, if they run.
+    /// The backend that runs the models; `None` when no model runs.
     backend: Option<&'a BackendHandle>,
     observer: &'a mut dyn JobObserver,
     run: String,
-    /// Knows the accepted clips per gloss.
-    judge: Judge,
+    /// Decides the state of each clip, and counts the accepted ones per gloss.
+    clip_acceptance: ClipAcceptance,
     /// Instances per state so far.
     counts: StateCounts,
-    /// Recorded by a previous process and not passed yet.
+    /// Clips that a previous process recorded and that were not delivered yet, by position.
     known: BTreeMap<usize, ClipRecord>,
     sealed: BTreeMap<usize, SealedBatch>,
     next_record: usize,
@@ -54,7 +56,7 @@ pub(super) struct ResultCollector<'a, 'j> {
 }
 
 impl<'a, 'j> ResultCollector<'a, 'j> {
-    /// Continues the run named `run`, of which `recorded` is recorded.
+    /// Continues the run named `run`, whose results so far are `recorded`.
     pub(super) fn new(
         results: &'a mut JobResults<'j>,
         backend: Option<&'a BackendHandle>,
@@ -64,7 +66,7 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
     ) -> Self {
         let limit = results.plan.plan_options.max_samples_per_gloss;
         Self {
-            judge: Judge::new(results.min_frames, limit),
+            clip_acceptance: ClipAcceptance::new(results.min_frames, limit),
             results,
             backend,
             observer,
@@ -77,7 +79,7 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
         }
     }
 
-    /// How the run that `began` then ended.
+    /// Makes the report of the run that began at `began`.
     pub(super) fn report(
         mut self,
         outcome: RunOutcome,
@@ -91,13 +93,13 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
             was_complete,
             counts: self.counts,
             absent: self.results.plan.absent.len(),
-            judge: self.judge,
+            clip_acceptance: self.clip_acceptance,
             totals: manifest::totals(recorded.values()),
             elapsed: began.elapsed(),
         })
     }
 
-    /// Counts the records of this share before `end`, none of which it processes.
+    /// Counts the skipped records of this share before `end`.
     fn count_skipped(&mut self, end: usize) {
         for number in self.next_record..end {
             let skipped = skip_reason(&self.results.plan.records[number]);
@@ -126,7 +128,7 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
                     .forget_clips(&positions, &path, self.observer)?;
                 return Ok(());
             }
-            // The file was not what was written; its rows are still staged.
+            // The file differs from what was written; its rows are still staged.
             Err(error @ StoreError::Broken { .. }) => {
                 self.has_lost = true;
                 self.observer.warn(&format!("{error}; it is written again"));
@@ -186,7 +188,7 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
 }
 
 impl ResultSink<ClipResult, CliError> for ResultCollector<'_, '_> {
-    /// `n` counts the clips of this share.
+    /// `n` is the number of the clip within this share.
     fn cached_result(&mut self, n: usize) -> Option<ClipResult> {
         let position = self.results.share.positions[n];
         if let Some(clip) = self.known.get(&position) {
@@ -194,7 +196,8 @@ impl ResultSink<ClipResult, CliError> for ResultCollector<'_, '_> {
             return Some(Outcome::Known(state, clip.reason.clone()).into());
         }
         let job = &self.results.plan.jobs[position];
-        (!job.is_frames_only && self.judge.is_full(&job.gloss)).then(|| Outcome::Spared.into())
+        (!job.is_frames_only && self.clip_acceptance.is_full(&job.gloss))
+            .then(|| Outcome::NotOpened.into())
     }
 
     fn deliver(&mut self, n: usize, result: ClipResult) -> Result<(), CliError> {
@@ -205,13 +208,13 @@ impl ResultSink<ClipResult, CliError> for ResultCollector<'_, '_> {
         let plan = self.results.plan;
         let ClipResult { outcome, mut part } = result;
         let job = &plan.jobs[position];
-        let Verdict {
+        let ClipDecision {
             state,
             reason,
             reading,
         } = if job.is_frames_only {
             // Its record is counted with those that are not processed.
-            Verdict {
+            ClipDecision {
                 state: State::NotSelected,
                 reason: Some(FRAMES_ONLY.to_owned()),
                 reading: None,
@@ -219,19 +222,19 @@ impl ResultSink<ClipResult, CliError> for ResultCollector<'_, '_> {
         } else {
             self.count_skipped(job.record);
             self.next_record = job.record + 1;
-            let verdict = self.judge.judge(&job.gloss, outcome);
+            let verdict = self.clip_acceptance.decide(&job.gloss, outcome);
             *self.counts.entry(verdict.state).or_default() += 1;
             verdict
         };
         let reason = reason.as_deref();
         let batch = self.results.recorder.batch_of(position);
         match self.known.remove(&position) {
-            // A clip ahead of it was read again and took its place.
+            // A clip ahead of it was read again, which changed its state.
             Some(before) if before.state != state.name() => {
                 let recorder = &self.results.recorder;
                 let write = || recorder.ledger().set_state(position, state.name(), reason);
                 retry_while_full(self.observer, write)?;
-                // The file of its batch is not right any more.
+                // The file of its batch is outdated.
                 self.has_lost |= self.sealed.contains_key(&batch);
             }
             Some(_) => {}

@@ -1,5 +1,5 @@
-//! Kept frames: every frame of a clip is read and inferred once and goes into its part, and the sequence is made from those.
-//! A sequence is then the same as one that was made without them, now and whenever it is made again.
+//! Kept frames: every frame of a clip is read and inferred once and stored in the clip's part. The sequence is made
+//! from these frames, and equals one that is made without keeping them.
 
 use super::collector::ClipResult;
 use crate::dataset::acceptance::{Outcome, Reading};
@@ -40,7 +40,7 @@ impl From<StoreError> for KeepError {
 /// `false` to give the clip up. Returns the reason when the clip cannot be read to its end.
 ///
 /// # Errors
-/// When the machine or a model fails, `part` cannot be written or `on_frame` gives up.
+/// Fails when the machine or a model fails, `part` cannot be written or `on_frame` gives up.
 pub(super) fn keep_frames<M: Model>(
     source: &mut dyn FrameSource,
     detector: &mut Detector<M>,
@@ -79,7 +79,7 @@ fn next_frame(
     Ok(Some((source.frame()?, time)))
 }
 
-/// As [`FrameTimes`] has it.
+/// Seconds from `first` to `time`, as [`FrameTimes`] computes them.
 fn seconds_since(first: Option<Duration>, time: Option<Duration>) -> f64 {
     let times = FrameTimes::new(&[first, time]);
     times.seconds().last().copied().unwrap_or(f64::NAN)
@@ -97,10 +97,10 @@ pub(super) fn unopened(planned: &PlannedClip, backend: &str) -> KeptClip {
     }
 }
 
-/// The result of a clip from the `part` of the output folder `out` that has its frames.
+/// Makes the result of a clip from its frames in `part`, a file of the output folder `out`.
 ///
 /// # Errors
-/// When the part cannot be read.
+/// Fails when the part cannot be read.
 pub(super) fn result_of_part(
     out: &Path,
     part: PartRecord,
@@ -116,10 +116,10 @@ pub(super) fn result_of_part(
     })
 }
 
-/// The result of a clip that cannot be opened for `reason`, with a part in `out` that says so.
+/// Makes the result of a clip that cannot be opened for `reason`, and writes a part with that reason into `out`.
 ///
 /// # Errors
-/// When the part cannot be written.
+/// Fails when the part cannot be written.
 pub(super) fn unreadable(
     out: &Path,
     planned: &PlannedClip,
@@ -139,7 +139,7 @@ pub(super) fn unreadable(
 /// The outcome of a clip whose kept frames have `times`. `frame` returns one of them.
 ///
 /// # Errors
-/// Those of `frame`.
+/// Fails when `frame` fails.
 pub(super) fn outcome(
     clip: &KeptClip,
     times: &FrameTimes,

@@ -17,7 +17,7 @@ use std::path::Path;
 /// A line for every instance of `share`, from the plan and the ledger's records.
 ///
 /// # Errors
-/// When the ledger lacks a clip or holds one that cannot be read.
+/// Fails when the ledger lacks a clip or holds one that cannot be read.
 pub(super) fn manifest(
     plan: &Plan,
     share: &Share,
@@ -112,7 +112,7 @@ pub(super) fn clip_json(reading: &Reading) -> String {
     } else {
         "exact"
     });
-    // Where the container does not declare them, OpenCV's count is a guess. Here the clip is read to its end.
+    // Where the container declares no count, OpenCV guesses it. Here the clip is read to its end.
     let mut notes = reading.notes.clone();
     let frame_count = match sequence.total_frames {
         Some(FrameTotal::Declared(_)) => None,
@@ -123,7 +123,7 @@ pub(super) fn clip_json(reading: &Reading) -> String {
         clip["frame_count"] = json!(frame_count);
         notes.insert(ClipNote::NoFrameCount);
     }
-    // For which causes frames or pixels may differ from the notebook's.
+    // Why frames or pixels may differ from the notebook's.
     if !notes.is_empty() {
         let notes: BTreeMap<_, _> = notes
             .iter()
@@ -138,18 +138,18 @@ pub(super) fn clip_json(reading: &Reading) -> String {
     clip.to_string()
 }
 
-/// What the manifest says of all clips that were read, added up.
+/// Totals over all clips that were read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SequenceTotals {
-    /// Clips with frames of their sign behind the part that the stride reaches.
+    /// Number of clips whose sign has frames behind the part that the stride reaches.
     pub truncated_clips: usize,
-    /// Consecutive frames that were looked at, both with two hands.
+    /// Number of pairs of consecutive sampled frames with two hands each.
     pub two_hand_pairs: usize,
-    /// Of these, pairs between which the hands change slots.
+    /// Number of these pairs between which the hands change slots.
     pub slot_swaps: usize,
 }
 
-/// Adds up what the ledger keeps of `clips`.
+/// Adds up the totals of `clips`, from the ledger's records.
 pub(super) fn totals<'a>(clips: impl IntoIterator<Item = &'a ClipRecord>) -> SequenceTotals {
     let figures = |clip: &ClipRecord| serde_json::from_str(clip.clip.as_deref()?).ok();
     let mut totals = SequenceTotals::default();

@@ -16,7 +16,7 @@ mod share;
 mod worker;
 pub mod worker_pool;
 
-use crate::dataset::acceptance::{Judge, State, StateCounts};
+use crate::dataset::acceptance::{ClipAcceptance, State, StateCounts};
 use crate::dataset::class_list::Subset;
 use crate::dataset::format::FormatName;
 use crate::dataset::plan::{PlanOptions, PlanRecord};
@@ -57,7 +57,7 @@ pub(crate) use worker_pool::shutdown_with_deadline;
 pub struct JobConfig {
     /// The dataset: a folder or an archive.
     pub dataset: PathBuf,
-    /// Its format; `None` finds it out.
+    /// Its format; `None` detects it.
     pub format: Option<FormatName>,
     /// The metadata file, if it is not in the dataset.
     pub json: Option<PathBuf>,
@@ -81,7 +81,7 @@ pub struct JobConfig {
     pub detector: hand::DetectorOptions,
     /// Where the models are.
     pub models: ModelPaths,
-    /// What runs the models.
+    /// Which backend runs the models, and its settings.
     pub accelerator: BackendRequest,
     /// Which decoder reads the clips, and its timeout.
     pub video: VideoOptions,
@@ -95,7 +95,7 @@ pub struct JobConfig {
     pub shard: Option<ShardIndex>,
 }
 
-/// What a run of a job works with.
+/// The workers, the control and the observer of a run.
 #[derive(Clone, Copy)]
 pub struct JobContext<'a> {
     /// Number of worker threads. `control` limits how many of them work.
@@ -116,22 +116,22 @@ pub struct JobReport {
     pub counts: StateCounts,
     /// Clips of the splits file that the metadata does not have.
     pub absent: usize,
-    /// Knows the accepted clips per gloss.
-    pub judge: Judge,
-    /// What was truncated and swapped in all clips so far.
+    /// Counts of the accepted clips per gloss.
+    pub clip_acceptance: ClipAcceptance,
+    /// Truncated clips and swapped hands of all clips so far.
     pub totals: SequenceTotals,
     /// Duration of this run.
     pub elapsed: Duration,
 }
 
 impl JobReport {
-    /// Sequences in the joined file.
+    /// Number of sequences in the joined file.
     pub(crate) fn accepted(&self) -> usize {
         self.counts.get(&State::Accepted).copied().unwrap_or(0)
     }
 }
 
-/// Attempts to get all results onto the disk. Each repeats what was lost in the one before.
+/// Maximum number of passes until all results are on disk. Each pass reads again what was lost in the one before.
 const PASSES_MAX: usize = 4;
 
 /// One dataset job over its output folder.
@@ -177,10 +177,10 @@ impl<'a> Job<'a> {
     /// Claims the output folder for this job, or resumes what it holds. Adopts a changed dataset when `mode` allows it.
     ///
     /// # Errors
-    /// When it holds the results of another job or cannot be written.
+    /// Fails when it holds the results of another job or cannot be written.
     pub(crate) fn claim(&mut self, mode: OpenMode) -> Result<ClaimOutcome, StoreError> {
         let settings = self.settings();
-        // The plan is that of all shards: a shard cannot take up another.
+        // All shards share one plan: a shard alone cannot adopt another.
         let mode = match mode {
             OpenMode::Rescan if self.config.shard.is_some() => OpenMode::Resume,
             mode => mode,
@@ -201,7 +201,7 @@ impl<'a> Job<'a> {
     /// one. The output folder must be claimed. Returns how many batches were taken over.
     ///
     /// # Errors
-    /// When a file or the ledger cannot be written.
+    /// Fails when a file or the ledger cannot be written.
     pub(crate) fn import(&mut self, others: &[PathBuf]) -> Result<usize, StoreError> {
         let count = self.scan.plan.jobs.len();
         let recorder = &mut self.results.recorder;
@@ -213,10 +213,10 @@ impl<'a> Job<'a> {
         imported.sum()
     }
 
-    /// Runs the job from where it is to its end, or until its control stops it. The output folder must be claimed.
+    /// Runs what is left of the job, until its end or a stop by its control. The output folder must be claimed.
     ///
     /// # Errors
-    /// When it cannot continue; what was recorded stays.
+    /// Fails when the job cannot continue; what was recorded stays.
     pub(crate) fn run(
         &mut self,
         context: &JobContext<'_>,
@@ -280,7 +280,7 @@ impl<'a> Job<'a> {
             &mut collector,
         );
         let outcome = match ran {
-            // Stopped while it waited for room: what was recorded stays, as at any stop.
+            // Stopped while it waited for room: the recorded clips stay, as at any stop.
             Err(error) if error.is_full() && context.control.is_stopped() => RunOutcome::Stopped,
             outcome => outcome?,
         };

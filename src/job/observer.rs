@@ -42,10 +42,10 @@ pub trait JobObserver {
     /// A write that had waited for room is done.
     fn room_found(&mut self) {}
 
-    /// What runs the models was chosen, reopened or lost.
+    /// The backend was chosen, or its device was opened again or lost.
     fn backend_event(&mut self, _event: &BackendEvent) {}
 
-    /// A person should know this.
+    /// Warns a person; logs `text` by default.
     fn warn(&mut self, text: &str) {
         tracing::warn!("{text}");
     }
@@ -85,7 +85,7 @@ pub(super) fn is_room_found(error: &StoreError, observer: &mut dyn JobObserver) 
 /// Repeats `write` for as long as it finds no room and `observer` waits for some.
 ///
 /// # Errors
-/// Those of `write`; that there is no room only when the observer gives up.
+/// Returns the errors of `write`; that of a full disk only when the observer gives up.
 pub(crate) fn retry_while_full<T>(
     observer: &mut dyn JobObserver,
     mut write: impl FnMut() -> Result<T, StoreError>,

@@ -8,7 +8,7 @@ use crate::digest::sha256_hex;
 use crate::hand::DetectorOptions;
 use crate::inference::ModelFiles;
 use crate::sequence::options::NamedChoice;
-use crate::sequence::settings::NumberSettings;
+use crate::sequence::settings::SequenceSettings;
 use crate::sequence::{Profile, SequenceSpec};
 use crate::storage::kept_results::CLASS_ORDER;
 use crate::storage::{StoreError, manifest};
@@ -44,7 +44,7 @@ pub(super) fn settings(
 ) -> Value {
     let plan_options = &config.plan_options;
     let glosses: Vec<&str> = scan.plan.glosses.iter().map(|g| &**g).collect();
-    let settings = NumberSettings {
+    let settings = SequenceSettings {
         profile: config.profile,
         spec: &config.shape,
         min_frames: config.min_frames,
@@ -64,7 +64,7 @@ pub(super) fn settings(
         "hand_model_sha256": bundle.hand.sha256,
         "accelerator": accelerator,
     }));
-    // Unset where they are not, so that jobs of earlier versions can be resumed.
+    // Absent when unset, so that jobs of earlier versions can be resumed.
     let [subset, splits] = SELECTION_SETTINGS;
     let order = scan.plan.class_order.as_ref();
     for (key, value) in [
@@ -113,7 +113,7 @@ pub(super) fn resequenced(
     known: &Value,
     is_other: bool,
 ) -> Value {
-    let settings = NumberSettings {
+    let settings = SequenceSettings {
         profile,
         spec,
         min_frames,
@@ -122,7 +122,7 @@ pub(super) fn resequenced(
     let own = settings.add_to(json!({}));
     let mut settings = known.clone();
     if let (Value::Object(settings), Value::Object(own)) = (&mut settings, own) {
-        // What decides the frames is as it was.
+        // The settings that decide the frames stay as they were.
         let own = own
             .into_iter()
             .filter(|(key, _)| !OF_FRAMES.contains(&key.as_str()));

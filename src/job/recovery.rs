@@ -1,4 +1,4 @@
-//! What a job has lost is read again: clips whose rows in the ledger or whose batch file have changed on the disk.
+//! Reads lost results again: clips whose rows in the ledger or whose batch file have changed on the disk.
 
 use super::observer::{JobObserver, retry_while_full};
 use super::results::JobResults;
@@ -10,7 +10,7 @@ use crate::storage::recorder::Damage;
 use crate::system::clock::timestamp;
 use std::path::Path;
 
-/// What is done about clips that are lost.
+/// Action text of the fault about lost clips.
 const READ_AGAIN: &str = "its clips are read again";
 
 impl JobResults<'_> {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 impl Job<'_> {
-    /// Moves the clips that are still in the plan to their new positions. The ledger belongs to `settings` then.
+    /// Moves the clips that are still in the plan to their new positions. The ledger then belongs to `settings`.
     pub(super) fn rescan(&self, settings: &Value) -> Result<(), StoreError> {
         let plan = &self.scan.plan;
         let mut wanted: HashMap<String, VecDeque<usize>> = HashMap::new();
@@ -39,7 +39,7 @@ impl Job<'_> {
         let old_end = clips.last_key_value().map_or(0, |(last, _)| last + 1);
         let sealed = self.results.recorder.ledger().sealed()?;
         for batch in sealed.into_keys() {
-            // What it covered when it was sealed; the last one may have been cut short by the end of the plan.
+            // The positions that the batch covered when it was sealed; the plan may have ended within the last batch.
             let before = self.results.recorder.positions(batch, old_end);
             let stays = same_glosses
                 && before == self.results.recorder.positions(batch, plan.jobs.len())
@@ -55,8 +55,8 @@ impl Job<'_> {
             .renumber_clips(&moves, settings)
     }
 
-    /// Forgets the clips that could not be read, so that the next run reads them again, and those whose turn may come or
-    /// go with them. Returns how many could not be read.
+    /// Forgets the clips that could not be read, so that the next run reads them again, and the clips over the limit
+    /// behind the first of them. Returns how many could not be read.
     pub(crate) fn retry_failed(&self) -> Result<usize, StoreError> {
         let failed = State::Unreadable.name();
         let clips = self.results.recorder.ledger().clips()?;

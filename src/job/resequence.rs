@@ -1,5 +1,6 @@
 //! Makes the sequences of a finished job again from its kept frames, with another profile or other options: nothing is
-//! decoded and no model runs. The clips pass through the same judge, recorder and files as those that workers read.
+//! decoded and no model runs. The clips pass through the same acceptance rules, recorder and files as those that
+//! workers read.
 
 use super::collector::{ClipResult, ResultCollector};
 use super::observer::JobObserver;
@@ -38,10 +39,10 @@ pub struct ResequenceConfig {
     pub min_frames: usize,
 }
 
-/// Makes the sequences of `config` and returns how that ended. What an earlier process left half done is continued.
+/// Makes the sequences of `config` and returns how that ended. Continues what an earlier process left unfinished.
 ///
 /// # Errors
-/// When frames are missing or have changed, or the output folder cannot be used.
+/// Fails when frames are missing or have changed, or the output folder cannot be used.
 pub(crate) fn resequence(
     config: &ResequenceConfig,
     mode: OpenMode,

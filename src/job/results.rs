@@ -19,13 +19,13 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// What the results of a job are written from.
+/// Everything that the results of a job are written from.
 pub(super) struct JobResults<'a> {
-    /// Its clips in their order.
+    /// The plan, with the clips in order.
     pub(super) plan: &'a Plan,
-    /// The part of the plan that is made here.
+    /// The part of the plan that this process makes.
     pub(super) share: &'a Share,
-    /// Its output folder.
+    /// The output folder.
     pub(super) out: &'a Path,
     /// Decides the keys of the joined file.
     pub(super) profile: Profile,
@@ -33,7 +33,7 @@ pub(super) struct JobResults<'a> {
     pub(super) min_frames: usize,
     /// Everything beside the settings that decides the row of the clip at a position.
     pub(super) clip_key: Box<dyn Fn(usize) -> String + 'a>,
-    /// Writes them.
+    /// Writes the results.
     pub(super) recorder: Recorder,
 }
 
@@ -51,7 +51,7 @@ impl JobResults<'_> {
     /// Makes the output folder belong to the job of `settings`.
     ///
     /// # Errors
-    /// When it holds the results of another job or cannot be written.
+    /// Fails when it holds the results of another job or cannot be written.
     pub(super) fn claim(
         &self,
         settings: &Value,
@@ -105,7 +105,7 @@ impl JobResults<'_> {
     /// Returns `false` when results were lost meanwhile, so that their clips must be read again. Can be repeated.
     ///
     /// # Errors
-    /// When a file or the ledger cannot be written.
+    /// Fails when a file or the ledger cannot be written.
     pub(super) fn close(
         &self,
         record: &mut Value,
@@ -152,7 +152,7 @@ impl JobResults<'_> {
             settings.shift_remove(SHARD_SETTING);
         }
         let lines = self.share.record_counts();
-        // Without clips the records have no batch, and one shard has their entry, also when there are none.
+        // Without clips the records belong to no batch: the first shard gets them as batch 0, even if there are none.
         let empty = (self.plan.jobs.is_empty() && shard.index() == 0).then_some(&0);
         let batches = lines.keys().chain(&self.share.batches).chain(empty);
         let batches: BTreeSet<usize> = batches.copied().collect();
@@ -201,7 +201,7 @@ pub(super) fn classes(plan: &Plan) -> JobClasses<'_> {
     }
 }
 
-/// What `run.json` says of the end of a job.
+/// The entry of `run.json` about the end of a job.
 pub(super) fn finished(report: &JobReport) -> Value {
     let mut finished = moment(&timestamp());
     finished["seconds"] = json!(tenths(report.elapsed));

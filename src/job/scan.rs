@@ -20,12 +20,12 @@ use std::path::Path;
 pub struct DatasetScan {
     /// The clips.
     pub dataset: DatasetSource,
-    /// What becomes of them.
+    /// Which clips are processed, and why not the others.
     pub plan: Plan,
     /// The part of the plan that is made here.
     pub share: Share,
     pub(super) json_sha256: String,
-    /// Of the splits file, if there is one.
+    /// SHA-256 of the splits file, if there is one.
     pub(super) splits_sha256: Option<String>,
 }
 
@@ -101,8 +101,8 @@ impl JobConfig {
         decoder::check(&self.video.decoder).map_err(|e| CliError::new(Exit::Usage, e))
     }
 
-    /// The results of another job that are in the output folder. The files of a required accelerator are not read: they
-    /// are assumed to be unchanged.
+    /// The error when the output folder holds the results of another job. The files of a required accelerator are not
+    /// read: they are assumed to be unchanged.
     pub(crate) fn other_job(
         &self,
         scan: &DatasetScan,

@@ -37,7 +37,7 @@ impl Share {
     ) -> Self {
         let bytes: Vec<u64> = plan.jobs.iter().map(clip_bytes).collect();
         let own = partition::owned(&partition::batch_weights(&bytes, batch_size), shard);
-        // Without clips there is something to say of the records alone.
+        // A plan without clips has records only, which belong to the first shard.
         let is_first = bytes.is_empty() && shard.index() == 0;
         Self {
             shard: Some(shard),
@@ -61,7 +61,7 @@ impl Share {
         }
     }
 
-    /// As messages name it; `None` for all of a job.
+    /// The name of the shard in messages; `None` for a whole job.
     pub(crate) fn name(&self) -> Option<ShardName> {
         let shard = self.shard?;
         Some(ShardName {
@@ -82,7 +82,7 @@ impl Share {
         self.records.get(number).is_some_and(|(_, is_own)| *is_own)
     }
 
-    /// Its records in each batch that has some.
+    /// Number of its records in each batch that has any.
     pub(crate) fn record_counts(&self) -> BTreeMap<usize, usize> {
         let mut counts = BTreeMap::new();
         for (batch, _) in self.records.iter().filter(|(_, is_own)| *is_own) {

@@ -22,10 +22,10 @@ use anyhow::anyhow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Decoders that hang in this process, at most, before the job ends: each of them keeps a thread and its memory.
+/// Number of hung decoders at which the job ends: each keeps a thread and its memory in this process.
 const STUCK_DECODERS_MAX: usize = 8;
 
-/// What a worker works with.
+/// What one worker owns: its detector and its decoder.
 struct WorkerTools<'a> {
     detector: WorkerDetector<'a>,
     decoder: ClipDecoder<'a>,
@@ -62,7 +62,7 @@ impl<'a> WorkerFactory<'a> {
             let result = self.read_recorded(n, clip, &mut tools);
             self.context.frames.clip_finished(n);
             match result? {
-                // Where frames are kept, also that there are none.
+                // With kept frames, a part records that the clip has none.
                 Some(ClipResult {
                     outcome: Outcome::Unreadable(reason),
                     part: None,
@@ -94,7 +94,7 @@ impl<'a> WorkerFactory<'a> {
         result
     }
 
-    /// Reads a clip; again on the CPU, from its start, when the accelerator is lost: a clip is the work of one backend.
+    /// Reads a clip. When the accelerator is lost, reads it from its start on the CPU: one backend makes each clip.
     /// `None` when the clip was abandoned because the process ends.
     fn read(
         &self,
@@ -171,7 +171,7 @@ impl<'a> WorkerFactory<'a> {
                 return Err(ExtractError::Source(gone).into());
             }
             let facts = match decoder.facts() {
-                // The decoder ended with the clip.
+                // The decoder ended while it read the clip, so that its facts are lost.
                 Err(SourceError::Clip(_)) if clip.error.is_some() => ClipFacts::default(),
                 facts => facts.map_err(ExtractError::Source)?,
             };
@@ -182,7 +182,7 @@ impl<'a> WorkerFactory<'a> {
         Ok(keep::result_of_part(out, part, &clip, &self.config.shape)?)
     }
 
-    /// What is done about a clip that gave no sequence. It is read again where the accelerator was lost.
+    /// Handles a clip that gave no sequence. It is read again on the CPU when the accelerator was lost.
     fn recover(
         &self,
         n: usize,
@@ -260,7 +260,7 @@ impl<'a> WorkerFactory<'a> {
     }
 }
 
-/// The job stops: each of the following clips would fail for the same reason.
+/// The error that stops the job, because each of the following clips would fail for the same reason.
 fn machine_fault(error: &SourceError) -> CliError {
     let text = "the job stops, no clip is recorded for it; run the command again: the job resumes";
     CliError::new(Exit::InOut, anyhow!("{error}; {text}"))

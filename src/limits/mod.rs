@@ -68,7 +68,7 @@ pub struct Throttle {
     pub value: f64,
     /// The threshold.
     pub limit: f64,
-    /// Where workers come back.
+    /// The value at which workers come back.
     pub resume: f64,
     /// Workers that the resource allows.
     pub workers: usize,
@@ -139,7 +139,7 @@ pub struct ResourceLimiter {
 }
 
 impl ResourceLimiter {
-    /// With nothing throttled.
+    /// A limiter that throttles nothing yet.
     pub(crate) fn new(limits: ResourceLimits) -> Self {
         Self {
             limits,

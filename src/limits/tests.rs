@@ -34,7 +34,7 @@ fn disk(mib: u64) -> Sample {
     }
 }
 
-/// Steps a governor of `workers_max` through `(second, reading, workers expected)`.
+/// Steps a limiter of `workers_max` through `(second, sample, workers expected)`.
 fn check(name: &str, workers_max: usize, steps: &[(u64, Sample, usize)]) {
     let mut limiter = ResourceLimiter::new(limits(workers_max));
     for (second, reading, expected) in steps {
@@ -184,7 +184,7 @@ fn each_hold_begins_and_ends_once() {
         names.join(",")
     };
     let steps = [
-        // second, reading, holds, began, ended
+        // second, sample, throttles, began, ended
         (0, heat(81.0), "heat", "heat", ""),
         (30, heat(81.0), "heat", "", ""),
         (31, disk(10), "heat,disk", "disk", ""),
@@ -211,7 +211,7 @@ fn each_hold_begins_and_ends_once() {
 }
 
 #[test]
-fn holds_say_the_way_out() {
+fn throttles_name_the_fix() {
     let mut limiter = ResourceLimiter::new(limits(3));
     let reading = Sample {
         temperature_c: Some(82.26),
@@ -236,14 +236,14 @@ fn other_limits_count_from_the_next_step() {
     let mut limiter = ResourceLimiter::new(limits(4));
     let at = |s| Duration::from_secs(s);
     assert_eq!(limiter.step(at(0), &heat(81.0)).workers, 3);
-    // Fewer than the heat leaves: it holds nothing back any more.
+    // The maximum is below what the heat allows, so the heat throttles nothing any more.
     limiter.set_limits(limits(2));
     let decision = limiter.step(at(1), &Sample::default());
     assert_eq!((decision.workers, decision.throttles.len()), (2, 0));
     assert_eq!(decision.ended.len(), 1);
     limiter.set_limits(limits(6));
     assert_eq!(limiter.step(at(2), &Sample::default()).workers, 6);
-    // A pause outlives a change of the reserve until the new good mark.
+    // A pause lasts after a change of the reserve until the new resume threshold is reached.
     assert_eq!(limiter.step(at(3), &disk(100)).workers, 0);
     limiter.set_limits(ResourceLimits {
         disk_reserve_mib: 50,
@@ -252,7 +252,7 @@ fn other_limits_count_from_the_next_step() {
     });
     assert_eq!(limiter.step(at(4), &disk(100)).workers, 0);
     assert_eq!(limiter.step(at(5), &disk(150)).workers, 6);
-    // Zero switches a limit off.
+    // Zero disables a limit.
     limiter.set_limits(ResourceLimits {
         disk_reserve_mib: 0,
         memory_min_mib: 0,
@@ -264,7 +264,7 @@ fn other_limits_count_from_the_next_step() {
         ..Sample::default()
     };
     assert_eq!(limiter.step(at(6), &empty).workers, 6);
-    // And ends at once what it held back.
+    // Disabling a limit ends its throttle at once.
     limiter.set_limits(limits(6));
     assert_eq!(limiter.step(at(7), &empty).workers, 0);
     limiter.set_limits(ResourceLimits {
@@ -276,7 +276,7 @@ fn other_limits_count_from_the_next_step() {
     assert_eq!((decision.workers, decision.ended.len()), (6, 2));
 }
 
-/// Anything a sensor may say, often near the marks.
+/// Any value of a sensor, often near the thresholds.
 fn any_reading() -> impl Strategy<Value = Sample> {
     let temperature = prop_oneof![
         60.0..100.0,
@@ -301,7 +301,7 @@ fn any_reading() -> impl Strategy<Value = Sample> {
         )
 }
 
-/// A governor with a past, and the time it has come to.
+/// A limiter after some steps, and its current time.
 fn any_past() -> impl Strategy<Value = (ResourceLimiter, Duration)> {
     let steps = proptest::collection::vec((0..90_u64, any_reading()), 0..30);
     (0..9_usize, steps).prop_map(|(workers_max, steps)| {
@@ -352,13 +352,13 @@ proptest! {
             prop_assert_eq!(decision.workers, 0);
         }
         let component = Throttle::component;
-        let mut told: Vec<_> = before.iter().map(component).collect();
-        told.retain(|name| !decision.ended.iter().any(|h| h.component() == *name));
-        told.extend(decision.began.iter().map(component));
+        let mut reported: Vec<_> = before.iter().map(component).collect();
+        reported.retain(|name| !decision.ended.iter().any(|h| h.component() == *name));
+        reported.extend(decision.began.iter().map(component));
         let mut held: Vec<_> = decision.throttles.iter().map(component).collect();
-        told.sort_unstable();
+        reported.sort_unstable();
         held.sort_unstable();
-        prop_assert_eq!(told, held);
+        prop_assert_eq!(reported, held);
     }
 
     #[test]

@@ -25,7 +25,7 @@ static LEVEL: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
 /// the journal, which adds it. Call it once.
 ///
 /// # Errors
-/// When `level` is not a level or filter.
+/// Fails when `level` is not a level or filter.
 pub fn init(level: &str, has_times: bool) -> Result<(), String> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let has_colors = std::io::stderr().is_terminal();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn last_words_are_errors_to_their_last_line() {
+    fn final_errors_are_errors_to_their_last_line() {
         assert_eq!(
             for_journal("no dataset\n  found a"),
             "<3>no dataset\n<3>  found a\n"
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_the_journal_says_all_on_one_line() {
+    fn a_line_for_the_journal_is_one_line() {
         let text = logged("debug", || {
             tracing::error!(reason = "no\nroom", "fault");
             tracing::warn!(clips = 3, "late");
@@ -217,7 +217,9 @@ mod tests {
         });
         let lines: Vec<&str> = text.lines().collect();
         assert!(
-            !text.replace('\n', "").contains(untrusted::steers_terminal),
+            !text
+                .replace('\n', "")
+                .contains(untrusted::is_terminal_control),
             "{text:?}"
         );
         assert!(lines.iter().all(|line| line.starts_with("<4>")), "{text}");

@@ -127,7 +127,7 @@ mod tests {
     use tracing::Callsite as _;
 
     #[test]
-    fn what_is_left_out_is_counted_until_a_line_says_so() {
+    fn omitted_lines_are_counted_until_reported() {
         let limit = OutsiderLimit::default();
         let kind = || {
             tracing::callsite!(name: "test", kind: tracing::metadata::Kind::EVENT, fields: message)

@@ -1,8 +1,8 @@
-//! The lines of the manifest in the order of the plan, with the limit per gloss applied over all shards: a shard applies it
-//! to its own clips alone.
+//! Copies the lines of the manifest in the order of the plan and applies the limit per gloss over all shards. A shard
+//! applies the limit to its own clips only.
 
 use super::MergeError;
-use crate::dataset::acceptance::{Judge, Outcome, State, StateCounts};
+use crate::dataset::acceptance::{ClipAcceptance, Outcome, State, StateCounts};
 use crate::storage::StoreError;
 use crate::storage::atomic_file::open_plain;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Longest line of a manifest in bytes.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 
-/// What a line says of an instance. It has more, which stays as it is.
+/// The fields of a manifest line that are read. The others are copied unchanged.
 #[derive(Deserialize)]
 struct InstanceLine {
     gloss: String,
@@ -26,74 +26,74 @@ struct InstanceLine {
     stored: Option<RowPlace>,
 }
 
-/// A clip that was read.
+/// The fields of a line's `clip` that are read.
 #[derive(Deserialize)]
 struct ReadClip {
     backend: Option<String>,
 }
 
-/// Where its sequence is.
+/// The batch file and the row of an accepted clip's sequence.
 #[derive(Deserialize)]
 struct RowPlace {
     batch: usize,
     row: usize,
 }
 
-/// What the limit takes out of a batch.
+/// The clips of a batch that exceed the limit per gloss.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct DroppedClips {
-    /// Positions of the clips.
+    /// Positions of the clips in the plan.
     pub(super) positions: BTreeSet<usize>,
-    /// Their rows of the batch file, as far as they have one.
+    /// Rows of the clips in the batch file; a clip without a sequence has none.
     pub(super) rows: BTreeSet<usize>,
 }
 
-/// Passes lines on, and counts.
-pub(super) struct LimitedLines {
-    judge: Judge,
+/// Copies lines with the limit per gloss applied, and counts states, clips and backends.
+pub(super) struct ManifestMerger {
+    clip_acceptance: ClipAcceptance,
     counts: StateCounts,
     clips: usize,
-    /// Clips that each backend has read.
+    /// Number of clips that each backend has read.
     backends: BTreeMap<String, usize>,
 }
 
-impl LimitedLines {
-    /// No line has passed yet. `max_samples_per_gloss` of `None` or 0 is no limit.
+impl ManifestMerger {
+    /// Starts without a line. `max_samples_per_gloss` of `None` or 0 means no limit.
     pub(super) fn new(max_samples_per_gloss: Option<usize>) -> Self {
         Self {
-            // The shards have judged the frames.
-            judge: Judge::new(0, max_samples_per_gloss),
+            // The shards have already applied the minimum number of frames.
+            clip_acceptance: ClipAcceptance::new(0, max_samples_per_gloss),
             counts: StateCounts::new(),
             clips: 0,
             backends: BTreeMap::new(),
         }
     }
 
-    /// Instances per state.
+    /// Number of instances per state so far.
     pub(super) fn counts(&self) -> &StateCounts {
         &self.counts
     }
 
-    /// Planned clips that have passed.
+    /// Number of planned clips so far.
     pub(super) fn clips(&self) -> usize {
         self.clips
     }
 
-    /// Accepted clips per gloss.
+    /// Number of accepted clips per gloss so far.
     pub(super) fn per_gloss(&self) -> &BTreeMap<Arc<str>, usize> {
-        self.judge.per_gloss()
+        self.clip_acceptance.per_gloss()
     }
 
-    /// Clips that each backend has read.
+    /// Number of clips that each backend has read so far.
     pub(super) fn backends(&self) -> &BTreeMap<String, usize> {
         &self.backends
     }
 
-    /// Writes the lines of `batch` to `to`: the next `lines` lines of the manifest at `path`, which begin at `offset`. Returns
-    /// how many rows its file should have, and what is taken out.
+    /// Writes the lines of `batch` to `to`: the next `lines` lines of the manifest at `path`, from the byte `offset`,
+    /// which is advanced. Returns the number of rows in the batch file and the clips that are dropped.
     ///
     /// # Errors
-    /// When the manifest is not that of the batch, or a file cannot be read or written.
+    /// Fails when the manifest does not belong to the batch, or a file cannot be read or written.
     pub(super) fn pass_batch(
         &mut self,
         path: &Path,
@@ -125,7 +125,7 @@ impl LimitedLines {
         Ok((rows, dropped))
     }
 
-    /// Writes one line. `rows` have passed of its batch before, with those that are dropped.
+    /// Writes one line. `rows` counts the rows of the batch so far, including the dropped ones.
     fn pass(
         &mut self,
         line: &[u8],
@@ -150,7 +150,7 @@ impl LimitedLines {
             *rows += 1;
         }
         let known = Outcome::Known(state, found.reason);
-        let verdict = self.judge.judge(&Arc::from(found.gloss), known);
+        let verdict = self.clip_acceptance.decide(&Arc::from(found.gloss), known);
         let is_dropped = verdict.state != state;
         state = verdict.state;
         *self.counts.entry(state).or_default() += 1;
@@ -171,7 +171,8 @@ impl LimitedLines {
         }
         match found.stored {
             Some(stored) if !dropped.rows.is_empty() => {
-                // It comes last in a line. The numbers before it keep their digits.
+                // `stored` comes last in a line. It is replaced as text, so that the numbers before it keep their
+                // digits.
                 let place = |row: usize| format!("{{\"batch\":{batch},\"row\":{row}}}}}\n");
                 let before = line.strip_suffix(place(stored.row).as_bytes());
                 let before = before.ok_or_else(|| LineError::Line("no row at its end".into()))?;
@@ -183,12 +184,12 @@ impl LimitedLines {
     }
 }
 
-/// Why a line was not passed on.
+/// Why a line was not copied.
 #[derive(Debug)]
 enum LineError {
-    /// It is not what it should be.
+    /// The line is invalid, for this reason.
     Line(String),
-    /// It cannot be written.
+    /// The line cannot be written.
     Write(io::Error),
 }
 

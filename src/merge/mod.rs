@@ -1,11 +1,11 @@
 //! Joins the shards of a job into the output folder that one process would have written, with equal bytes.
 //!
-//! [`shard_folders`] finds the shards, [`shard_set`] compares them, [`target`] is the folder that they are joined into, [`batch_lines`] applies
-//! the limit per gloss over all shards, [`run_record`] makes `run.json`. Lines and batches pass one after the other, in the
-//! order of the plan, so memory does not grow with the clips.
+//! [`shard_folders`] finds the shards, [`shard_set`] compares them, [`target`] is the folder that they are joined
+//! into, [`batch_lines`] applies the limit per gloss over all shards, and [`run_record`] makes `run.json`. Lines and
+//! batches are processed one by one in the order of the plan, so memory use does not grow with the number of clips.
 //!
-//! Equal shards give equal bytes, `run.json` included, and each file is whole or absent. So a merge may be killed and
-//! repeated, and two may run at once, without a lock.
+//! Equal shards give equal bytes, `run.json` included, and each file is complete or absent. So a merge may be killed
+//! and repeated, and two may run at once, without a lock.
 
 mod batch_lines;
 mod run_record;
@@ -25,14 +25,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use target::MergeTarget;
 
-/// What is joined.
+/// The input and the output of a merge.
 #[derive(Clone, Debug)]
 pub struct MergeConfig {
-    /// The folder for the results of the whole job: new or empty, or that of a merge of the same job.
+    /// The folder for the results of the whole job: new, empty, or from an earlier merge of the same job.
     pub out: PathBuf,
-    /// Folders of shards, or folders that hold such.
+    /// Folders of shards, or folders that hold folders of shards.
     pub shards: Vec<PathBuf>,
-    /// Whether shards may be missing.
+    /// Whether the merge succeeds when shards are missing.
     pub is_partial: bool,
 }
 
@@ -41,33 +41,33 @@ pub struct MergeConfig {
 pub enum MergeEvent<'a> {
     /// All shards were found and compared.
     Begun {
-        /// Shards that are joined.
+        /// Number of shards that are joined.
         shards: usize,
-        /// Batches of them.
+        /// Number of batches in these shards.
         batches: usize,
-        /// Planned clips of the whole job.
+        /// Number of planned clips in the whole job.
         clips: usize,
-        /// Shards that are not there.
+        /// Shards of the job that were not found.
         missing: &'a [ShardIndex],
     },
-    /// So many planned clips have passed.
+    /// Number of planned clips that have been joined so far.
     Clips(usize),
-    /// Something that the user should know.
+    /// A warning for the user.
     Warning(String),
 }
 
-/// What a merge wrote.
+/// The result of a merge.
 #[derive(Clone, Debug)]
 pub struct MergeReport {
-    /// Instances per state.
+    /// Number of instances per state.
     pub counts: StateCounts,
-    /// Accepted clips per gloss.
+    /// Number of accepted clips per gloss.
     pub per_gloss: BTreeMap<Arc<str>, usize>,
-    /// Batches in the folder.
+    /// Number of batch files in the folder.
     pub batches: usize,
-    /// Sequences in them.
+    /// Number of sequences in these files.
     pub rows: usize,
-    /// Shards that are not there.
+    /// Shards of the job that were not found.
     pub missing: Vec<ShardIndex>,
 }
 
@@ -81,7 +81,7 @@ pub enum MergeError {
          `handloom process DATASET --out DIR --shard 0/4` wrote to, or the folders of the shards in it"
     )]
     NoShard { path: PathBuf },
-    /// A folder has the name of a shard and no `shard.json`.
+    /// A folder has the name of a shard, but no `shard.json`.
     #[error("{path} has no shard.json, so its shard is not whole; remove the folder and {fix}")]
     NotWhole { path: PathBuf, fix: String },
     /// A `shard.json` cannot be used.
@@ -91,7 +91,7 @@ pub enum MergeError {
         error: RecordError,
         fix: String,
     },
-    /// Two shards do not belong together.
+    /// Two shards belong to different jobs.
     #[error(
         "{path} is no shard of the same job as {first}: {what}. Give the shards of one job, or remove the wrong folder{fix}"
     )]
@@ -101,7 +101,7 @@ pub enum MergeError {
         what: String,
         fix: String,
     },
-    /// Two folders hold the same shard with different results.
+    /// Two folders hold the same shard, with different results.
     #[error(
         "{path} and {first} both hold shard {shard}, with different results, which equal machines do not give: give one \
          of them, or remove both and {fix}"
@@ -112,13 +112,13 @@ pub enum MergeError {
         shard: ShardIndex,
         fix: String,
     },
-    /// Shards are not there.
+    /// Shards of the job were not found.
     #[error("{} {} missing: {fix}", list(missing), if missing.len() == 1 { "is" } else { "are" })]
     Missing {
         missing: Vec<ShardIndex>,
         fix: String,
     },
-    /// The shards do not have each batch once.
+    /// A batch belongs to no shard or to more than one.
     #[error(
         "batch {batch} is in {}, and must be in exactly one shard: remove the folders of the shards and make them again, with one \
          version of the program",
@@ -128,23 +128,23 @@ pub enum MergeError {
         batch: usize,
         shards: Vec<ShardIndex>,
     },
-    /// A file of a shard is not the one that its `shard.json` names.
+    /// A file of a shard differs from its hash in `shard.json`.
     #[error(
         "{path} is missing or has changed since the shard was made; copy the folder of the shard again, or remove it and \
          {fix}"
     )]
     Changed { path: PathBuf, fix: String },
-    /// A line of a manifest that has its hash is not what it should be.
+    /// A line of an unchanged manifest is invalid.
     #[error("{path}: {reason} in a line of batch {batch}; please report this")]
     BadLine {
         path: PathBuf,
         batch: usize,
         reason: String,
     },
-    /// The folder for the results has something else.
+    /// The folder for the results already holds something else.
     #[error("{path} holds {holds}; nothing in it is changed: choose another folder, or remove it")]
     Occupied { path: PathBuf, holds: String },
-    /// The folder for the results and that of a shard are not apart.
+    /// The folder for the results is the folder of a shard, or lies in it or around it.
     #[error(
         "{path} is the folder of the shard {shard}, or lies in it or around it: choose a folder beside the shards"
     )]
@@ -173,7 +173,7 @@ impl From<MergeError> for CliError {
     }
 }
 
-/// Shards that are listed in a message; of more it gives the number.
+/// Largest number of shards that a message lists; beyond it the message gives their number.
 const LISTED: usize = 8;
 
 /// `shards` for people: `shard 1/4`, `the shards 1/4 and 2/4`.
@@ -193,10 +193,12 @@ fn list(shards: &[ShardIndex]) -> String {
     }
 }
 
-/// Joins the shards of `config`. `None`: it was stopped between two batches, when `is_stopped`; the same call continues.
+/// Joins the shards of `config`. Returns `None` when `is_stopped` returned true between two batches; the same call
+/// then continues.
 ///
 /// # Errors
-/// When shards are missing, broken or not of one job, or the folder holds something else or cannot be written.
+/// Fails when shards are missing, damaged or from different jobs, or when the folder holds something else or cannot
+/// be written.
 pub fn merge(
     config: &MergeConfig,
     is_stopped: &dyn Fn() -> bool,

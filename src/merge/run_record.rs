@@ -1,4 +1,5 @@
-//! `run.json` of joined shards: that of a run over the whole job, with the shards. It depends on the shards alone.
+//! `run.json` of merged shards: as a run over the whole job would write it, plus a list of the shards. It depends on
+//! the shards alone.
 
 use super::shard_set::{ShardSet, WholeShard};
 use super::target::{JOB_SHA256, JoinedBatches, SHARDS_SHA256, job_sha256};
@@ -8,7 +9,7 @@ use crate::storage::output_dir::MERGED;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The provenance of `joined`; `files` are the hashes that readers compare.
+/// The contents of `run.json` for `joined`. `files` are the hashes that later readers check, by file name.
 pub(super) fn run_record(
     set: &ShardSet,
     joined: &JoinedBatches,
@@ -16,7 +17,7 @@ pub(super) fn run_record(
 ) -> Value {
     let runs = || set.shards.iter().map(|shard| &shard.run);
     let mut run = json!({});
-    // What the first shard says, in its order.
+    // The values of the first shard, in its order.
     for (key, value) in runs()
         .next()
         .and_then(Value::as_object)
@@ -63,7 +64,7 @@ pub(super) fn run_record(
     run
 }
 
-/// What the record says of one shard.
+/// The entry of one shard in the list of shards.
 fn shard_record(shard: &WholeShard) -> Value {
     let run = &shard.run;
     json!({

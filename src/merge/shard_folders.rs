@@ -1,4 +1,4 @@
-//! The folders of shards: which there are, what their `shard.json` says, and the commands that make them again.
+//! The folders of shards: finds them, reads their `shard.json`, and names the commands that make them again.
 
 use super::{MergeError, MergeEvent};
 use crate::shard::ShardIndex;
@@ -10,7 +10,8 @@ use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The folders of the shards in `paths`, each once.
+/// The folders of the complete shards in `paths`, each once. A path is the folder of a shard, or a folder that holds
+/// such.
 pub(super) fn folders(
     paths: &[PathBuf],
     is_partial: bool,
@@ -68,7 +69,7 @@ pub(super) fn folders(
     Ok(whole)
 }
 
-/// The shard that the folder `path` is named after.
+/// The shard that the name of the folder `path` stands for; `None` when it is not the name of a shard's folder.
 pub(super) fn shard_of(path: &Path) -> Option<ShardIndex> {
     ShardIndex::of_folder(path.file_name()?.to_str()?)
 }
@@ -90,7 +91,7 @@ pub(super) fn read_record(folder: &Path) -> Result<ShardRecord, MergeError> {
     })
 }
 
-/// What makes `shard`, in the folder `folder`, again. `run` is the `run.json` of a shard.
+/// Instructions to make `shard` again in the folder `folder`. `run` is the `run.json` of a shard.
 pub(super) fn fix(run: &Value, folder: &Path, shard: ShardIndex) -> String {
     let dataset = run["dataset"]["path"].as_str().unwrap_or("DATASET");
     let out = folder.parent().filter(|out| !out.as_os_str().is_empty());
@@ -100,7 +101,7 @@ pub(super) fn fix(run: &Value, folder: &Path, shard: ShardIndex) -> String {
     )
 }
 
-/// What makes `shard`, which is missing; `folder` is that of another shard.
+/// Instructions to make the missing `shard`. `folder` is that of another shard.
 pub(super) fn fix_of_missing(run: &Value, folder: &Path, shard: ShardIndex) -> String {
     let fix = fix(run, folder, shard);
     let prefix = format!(".{}.", shard.folder());

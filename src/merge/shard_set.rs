@@ -1,4 +1,4 @@
-//! The shards of one job: found, compared, each there once.
+//! The shards of one job. They are found and compared, and each is present once.
 
 use super::shard_folders::{fix, fix_of_missing, folders, read_record};
 use super::{MergeError, MergeEvent};
@@ -18,41 +18,43 @@ use std::collections::btree_map::Entry;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Facts of `run.json` that may decide last bits, and are no settings.
+/// Pointers to values of `run.json` that are not settings, but may change the last bits of results.
 const MACHINE_FACTS: [&str; 3] = ["/handloom", "/gstreamer", "/backend/library_sha256"];
 
-/// A shard whose folder is whole.
+/// A shard whose folder is complete.
 pub(super) struct WholeShard {
     pub(super) shard: ShardIndex,
     pub(super) folder: PathBuf,
     pub(super) processor: String,
-    /// Its batches, in order.
+    /// The batches of the shard, in order.
     pub(super) owned: Vec<OwnedBatch>,
     manifest_sha256: String,
     run_sha256: String,
-    /// Of its record.
+    /// SHA-256 of the shard's record as `to_json` writes it.
     record_sha256: String,
-    /// Its `run.json`, without settings and hashes of files.
+    /// The shard's `run.json`, without settings and hashes of files.
     pub(super) run: Value,
 }
 
 /// The shards of one job.
 pub(super) struct ShardSet {
-    /// By index.
+    /// The shards that were found, by index.
     pub(super) shards: Vec<WholeShard>,
-    /// What all of them have in common.
+    /// The record of the first shard: what all shards have in common. Its `owned` is empty.
     pub(super) job: ShardRecord,
-    /// Shards that are not there.
+    /// Shards of the job that were not found.
     pub(super) missing: Vec<ShardIndex>,
-    /// For each batch of the job the place of its shard in `shards`.
+    /// For each batch of the job the index of its shard in `shards`.
     owners: Vec<Option<usize>>,
 }
 
 impl ShardSet {
-    /// Opens the shards in `paths`, each the folder of a shard or one that holds such. Reads all but the batches.
+    /// Opens the shards in `paths`; each path is the folder of a shard or a folder that holds such. Does not read the
+    /// batches.
     ///
     /// # Errors
-    /// When they are not the shards of one job, a file has changed, or, unless `is_partial`, one is missing.
+    /// Fails when the shards are from different jobs, a file has changed, or one is missing although `is_partial` is
+    /// false.
     pub(super) fn open(
         paths: &[PathBuf],
         is_partial: bool,
@@ -119,7 +121,7 @@ impl ShardSet {
         Ok(set)
     }
 
-    /// Finds the owner of each batch.
+    /// Finds the shard that owns each batch.
     fn assign_batches(&mut self) -> Result<(), MergeError> {
         let wrong = |batch, shards: &[usize]| MergeError::Batches {
             batch,
@@ -171,7 +173,7 @@ impl ShardSet {
         }
     }
 
-    /// Names the attempts that are left beside the shards.
+    /// Warns about folders of unfinished attempts beside the shards.
     fn warn_of_attempts(&self, report: &mut dyn FnMut(MergeEvent<'_>)) {
         let left = self.shards.iter().flat_map(|shard| {
             let prefix = format!(".{}.", shard.shard.folder());
@@ -196,17 +198,17 @@ impl ShardSet {
         }
     }
 
-    /// A hash of the records of all shards, and so of all their files.
+    /// A hash of the records of all shards, and so of the hashes of all their files.
     pub(super) fn sha256(&self) -> String {
         let shards = self.shards.iter();
         let records: Vec<&str> = shards.map(|shard| &*shard.record_sha256).collect();
         sha256_hex(records.join("\n").as_bytes())
     }
 
-    /// Compares the batches of all shards with their hashes.
+    /// Compares the files of all batches with their hashes.
     ///
     /// # Errors
-    /// When a file has changed or cannot be read.
+    /// Fails when a file has changed or cannot be read.
     pub(super) fn verify(&self) -> Result<(), MergeError> {
         for shard in &self.shards {
             for own in &shard.owned {
@@ -222,7 +224,7 @@ impl ShardSet {
         Ok(())
     }
 
-    /// The batches that are there, in order, each with its shard.
+    /// The batches that have a shard, in order, each with the index of its shard.
     pub(super) fn batches(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let owners = self.owners.iter().enumerate();
         owners.filter_map(|(batch, owner)| Some((batch, (*owner)?)))
@@ -250,12 +252,12 @@ impl WholeShard {
         }
     }
 
-    /// Whether `other` has the same results. The times in `run.json` are no results.
+    /// Whether `other` has the same results. The times in `run.json` do not count as results.
     fn is_same(&self, other: &Self) -> bool {
         (&self.owned, &self.manifest_sha256) == (&other.owned, &other.manifest_sha256)
     }
 
-    /// Compares manifest and provenance with their hashes. The batches are compared when they are joined.
+    /// Compares the manifest and `run.json` with their hashes. The batches are compared when they are joined.
     fn verify(&self, run: &Value) -> Result<(), MergeError> {
         for (name, sha256) in [
             (MANIFEST_NAME, &self.manifest_sha256),
@@ -268,7 +270,7 @@ impl WholeShard {
         Ok(())
     }
 
-    /// Refuses the file `name` unless it has the hash `sha256`.
+    /// Fails unless the file `name` has the hash `sha256`.
     pub(super) fn verify_file(&self, name: &str, sha256: &str) -> Result<(), MergeError> {
         if self.has(name, sha256)? {
             return Ok(());
@@ -276,7 +278,7 @@ impl WholeShard {
         Err(self.changed(name))
     }
 
-    /// Whether it has the file `name` with the hash `sha256`.
+    /// Whether the shard has the file `name` with the hash `sha256`.
     fn has(&self, name: &str, sha256: &str) -> Result<bool, MergeError> {
         match file_sha256(&self.folder.join(name)) {
             Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
@@ -286,7 +288,7 @@ impl WholeShard {
         }
     }
 
-    /// The error that the file `name` is not the one of the shard.
+    /// The error for a file `name` that differs from its hash.
     pub(super) fn changed(&self, name: &str) -> MergeError {
         self.changed_file(name, &self.run)
     }
@@ -299,7 +301,7 @@ impl WholeShard {
     }
 }
 
-/// How `other` is of another job than `job`; `None` when it is of the same.
+/// How the job of `other` differs from that of `job`, for people; `None` when it is the same job.
 fn difference(job: &ShardRecord, other: &ShardRecord) -> Option<String> {
     let [here, there] = [other, job].map(|record| record.shard.count());
     if here != there {
@@ -324,7 +326,7 @@ fn difference(job: &ShardRecord, other: &ShardRecord) -> Option<String> {
     is_other.then(|| "it was planned over another dataset, or the dataset has changed".to_owned())
 }
 
-/// What the shards of a job have in common.
+/// The values that all shards of a job have in common.
 fn identity(record: &ShardRecord) -> Value {
     let ShardRecord {
         settings,
@@ -339,15 +341,15 @@ fn identity(record: &ShardRecord) -> Value {
     } = record;
     let counts = [record.shard.count(), *instances, *clips, *batches, *absent];
     let mut identity = json!([counts, settings, plan_sha256, glosses, class_order]);
-    // Two versions may write the settings in two orders.
+    // Two versions may write the settings in different orders.
     identity.sort_all_objects();
     identity
 }
 
-/// The error that the shards in `folders` are of several jobs. The job of most of them is the right one, of equally many
-/// that of the first.
+/// The error for `folders` with shards of several jobs. The job with the most shards is taken as the right one; among
+/// equals, the job that comes first.
 fn other_job(folders: &[PathBuf]) -> Result<MergeError, MergeError> {
-    // By the job, each with its first shard and their number.
+    // Keyed by job hash: the index of the first shard and the number of shards.
     let mut jobs: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     let mut shards = Vec::new();
     for (n, folder) in folders.iter().enumerate() {
@@ -363,7 +365,7 @@ fn other_job(folders: &[PathBuf]) -> Result<MergeError, MergeError> {
     let [first, other] = [first, other].map(|n| &folders[n]);
     let (job, record) = (read_record(first)?, read_record(other)?);
     let run = run_of(first)?.unwrap_or_default();
-    // One of another number of shards has no place among the others.
+    // A shard of a job with another number of shards cannot be made again for this job.
     let has_place = job.shard.count() == record.shard.count();
     let fix = has_place.then(|| {
         let fix = fix(&run, other, record.shard);

@@ -1,7 +1,7 @@
-//! The folder that shards are joined into. Nothing is locked: a marker says at once which job the folder is for, and
-//! `run.json`, written last, that it is whole.
+//! The folder that shards are joined into. Nothing is locked: a marker, written first, names the job of the folder,
+//! and `run.json`, written last, shows that the results are complete.
 
-use super::batch_lines::{DroppedClips, LimitedLines};
+use super::batch_lines::{DroppedClips, ManifestMerger};
 use super::run_record::run_record;
 use super::shard_set::{ShardSet, WholeShard};
 use super::{MergeError, MergeEvent};
@@ -28,13 +28,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Age of partial files that no merge that still runs writes.
+/// Partial files at least this old are removed: no merge that still runs writes them.
 const PARTIAL_AGE: Duration = Duration::from_hours(24);
-/// The job whose shards are being joined here.
+/// File with the hash of the job whose shards are being joined in the folder.
 const MARKER_NAME: &str = ".merge.json";
-/// Key of the marker and of what `run.json` says of a merge: a hash of the job.
+/// Key of the job hash, in the marker and in the merge entry of `run.json`.
 pub(super) const JOB_SHA256: &str = "job_sha256";
-/// Key of what `run.json` says of a merge: a hash of the records of the shards.
+/// Key of the hash over the records of the shards, in the merge entry of `run.json`.
 pub(super) const SHARDS_SHA256: &str = "shards_sha256";
 
 /// The folder for the results of the whole job.
@@ -49,18 +49,18 @@ pub(super) struct MergeTarget<'a> {
 
 /// The batches of all shards, joined.
 pub(super) struct JoinedBatches {
-    /// What passed.
-    pub(super) lines: LimitedLines,
+    /// The counts of the manifest lines that were written.
+    pub(super) lines: ManifestMerger,
     /// Numbers of the batches that have a file.
     pub(super) batches: Vec<usize>,
-    /// Sequences in them.
+    /// Number of sequences in these files.
     pub(super) rows: usize,
     /// SHA-256 of the files of kept frames, by name.
     frames: BTreeMap<String, String>,
     manifest_sha256: String,
 }
 
-/// A hash of all that the shards of one job have in common.
+/// A hash of the values that all shards of one job have in common.
 pub(super) fn job_sha256(set: &ShardSet) -> String {
     let job = &set.job;
     let identity = json!([job.shard.count(), job.plan_sha256, job.settings]);
@@ -68,10 +68,10 @@ pub(super) fn job_sha256(set: &ShardSet) -> String {
 }
 
 impl<'a> MergeTarget<'a> {
-    /// Makes the folder `out`, or continues in it.
+    /// Creates the folder `out`, or continues an earlier merge in it.
     ///
     /// # Errors
-    /// When it holds anything but a merge of the same job, or cannot be made.
+    /// Fails when the folder holds anything but a merge of the same job, or cannot be created.
     pub(super) fn open(out: &'a Path, set: &'a ShardSet) -> Result<Self, MergeError> {
         for shard in &set.shards {
             if overlap(out, &shard.folder) {
@@ -121,7 +121,7 @@ impl<'a> MergeTarget<'a> {
         }
     }
 
-    /// Writes the manifest and the batches of all shards. `None` when it was stopped.
+    /// Writes the manifest and the batches of all shards. Returns `None` when `is_stopped` returned true.
     pub(super) fn write_batches(
         &self,
         is_stopped: &dyn Fn() -> bool,
@@ -130,14 +130,14 @@ impl<'a> MergeTarget<'a> {
         let limit = self.set.job.settings["max_samples_per_gloss"].as_u64();
         let limit = limit.and_then(|limit| usize::try_from(limit).ok());
         let mut joined = JoinedBatches {
-            lines: LimitedLines::new(limit),
+            lines: ManifestMerger::new(limit),
             batches: Vec::new(),
             rows: 0,
             frames: BTreeMap::new(),
             manifest_sha256: String::new(),
         };
         let (mut failure, mut stopped) = (None, false);
-        // Of each shard, where the lines of its next batch begin, and that batch.
+        // For each shard, the byte at which the lines of its next batch begin, and the index of that batch.
         let mut next = vec![(0, 0); self.set.shards.len()];
         let written = write_file(self.out, MANIFEST_NAME, |to| {
             for (_, shard) in self.set.batches() {
@@ -170,7 +170,7 @@ impl<'a> MergeTarget<'a> {
         }
     }
 
-    /// Writes the lines of `batch`, which begin at `offset` of the manifest of `shard`, and its files.
+    /// Writes the lines of `batch`, which begin at `offset` in the manifest of `shard`, and the files of the batch.
     fn join_batch(
         &self,
         shard: &WholeShard,
@@ -210,7 +210,7 @@ impl<'a> MergeTarget<'a> {
         Ok(())
     }
 
-    /// Puts the file `name` of `shard` into its place.
+    /// Copies or links the file `name` of `shard` into the output folder and checks its hash.
     fn place(&self, shard: &WholeShard, name: &str, sha256: &str) -> Result<(), MergeError> {
         match place_file(&shard.folder.join(name), self.out, name, sha256) {
             Ok(true) => Ok(()),
@@ -222,7 +222,7 @@ impl<'a> MergeTarget<'a> {
         }
     }
 
-    /// Writes the batch `number` of `shard` without the rows that are dropped.
+    /// Writes the batch `number` of `shard` without the dropped rows.
     fn write_rows(
         &self,
         shard: &WholeShard,
@@ -244,8 +244,8 @@ impl<'a> MergeTarget<'a> {
         Ok(())
     }
 
-    /// Writes what is joined from the batches, and last `run.json`. Removes what killed merges left, unless another merge may
-    /// be writing it.
+    /// Writes the files that cover all batches, and `run.json` last. Removes the partial files of killed merges, but
+    /// none that another merge may still be writing.
     pub(super) fn finish(&self, joined: &JoinedBatches) -> Result<(), MergeError> {
         let profile = self.set.job.settings["profile"].as_str();
         let profile = profile
@@ -257,7 +257,7 @@ impl<'a> MergeTarget<'a> {
             &[]
         };
         let written = joined_files(self.out, with_rows, self.classes(), self.length, profile)?;
-        // Who reads them again compares them with these, as after any job.
+        // Later readers compare these files with the hashes, as after any job.
         let mut files = joined.frames.clone();
         files.extend(
             written
@@ -270,7 +270,7 @@ impl<'a> MergeTarget<'a> {
         write_run(self.out, &run_record(self.set, joined, &files))?;
         let marker = self.out.join(MARKER_NAME);
         match fs::remove_file(&marker) {
-            // Another merge of the same shards was faster.
+            // `NotFound`: another merge of the same shards has already removed the marker.
             Err(source) if source.kind() != ErrorKind::NotFound => {
                 let path = marker;
                 return Err(StoreError::Write { path, source }.into());
@@ -287,11 +287,11 @@ impl<'a> MergeTarget<'a> {
     }
 }
 
-/// Whether the folder `out` is known to be for the job with the hash `job`; `false` when it is missing or empty. Results of
-/// other shards of the job are taken back: their `run.json` is removed.
+/// Whether the folder `out` already belongs to the job with the hash `job`; `false` when it is missing or empty. When
+/// it has a merge of other shards of the job, its `run.json` is removed.
 ///
 /// # Errors
-/// When it holds anything else, or cannot be read, or a file of the shards has changed.
+/// Fails when the folder holds anything else or cannot be read, or when a file of the shards has changed.
 fn inspect(out: &Path, job: &str, set: &ShardSet) -> Result<bool, MergeError> {
     let occupied = |holds: &str| MergeError::Occupied {
         path: out.to_path_buf(),
@@ -326,7 +326,7 @@ fn inspect(out: &Path, job: &str, set: &ShardSet) -> Result<bool, MergeError> {
         }));
     }
     if merged[SHARDS_SHA256] == set.sha256() {
-        // Every file would be the same.
+        // Every file would be written with the same bytes.
         return Ok(true);
     }
     let before = merged["missing"].as_array().into_iter().flatten();
@@ -335,15 +335,15 @@ fn inspect(out: &Path, job: &str, set: &ShardSet) -> Result<bool, MergeError> {
     if now.iter().any(|shard| !before.contains(&&**shard)) {
         return Err(occupied("a merge of more shards of this job"));
     }
-    // What is there stays whole unless all that replaces it is.
+    // The existing results are kept unless everything that replaces them is intact.
     set.verify()?;
-    // From here to the end its files are not those of `run.json`.
+    // From here to the end of the merge the files do not match `run.json`.
     write_file(out, MARKER_NAME, |to| {
         write!(to, "{}", json!({ JOB_SHA256: job }))
     })?;
     let path: PathBuf = out.join(RUN_NAME);
     match fs::remove_file(&path).and_then(|()| sync_folder(&path)) {
-        // Another merge was faster.
+        // `NotFound`: another merge has already removed `run.json`.
         Err(source) if source.kind() != ErrorKind::NotFound => {
             Err(StoreError::Write { path, source }.into())
         }
@@ -351,11 +351,11 @@ fn inspect(out: &Path, job: &str, set: &ShardSet) -> Result<bool, MergeError> {
     }
 }
 
-/// Whether the folder is missing or has nothing in it but what a merge leaves that was killed before its marker was there.
+/// Whether the folder is missing, or holds nothing but the partial marker of a killed merge.
 fn is_empty(out: &Path) -> Result<bool, MergeError> {
     let entries = match fs::read_dir(out) {
         Ok(entries) => entries,
-        // What is wrong with the path shows when the folder is made.
+        // A faulty path is reported when the folder is created.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(true);
         }

@@ -41,7 +41,7 @@ impl BrokerAddress {
     /// Takes apart what users write: `mqtt://host`, `mqtts://user:password@host:port`; `tcp` and `ssl` mean the same.
     ///
     /// # Errors
-    /// When it is no such URL.
+    /// Fails when it is no such URL.
     pub fn parse(url: &str) -> Result<Self, UrlError> {
         if url.len() > URL_BYTES_MAX {
             return Err(UrlError(format!(
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_url_says_what_is_allowed() {
+    fn a_bad_url_names_what_is_allowed() {
         for (url, words) in [
             ("", "mqtt://HOST"),
             ("broker:1883", "mqtt://HOST"),

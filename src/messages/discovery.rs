@@ -159,7 +159,7 @@ mod tests {
                 fields += 1;
             }
         }
-        assert!(fields >= 8, "only {fields} fields were looked at");
+        assert!(fields >= 8, "only {fields} fields were checked");
     }
 
     #[test]

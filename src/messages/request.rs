@@ -128,8 +128,8 @@ pub struct InvalidRequest {
 /// Parses a command's name and payload.
 ///
 /// # Errors
-/// When there is no such command, or the payload is anything but an object with a proper `id` and what the command
-/// takes.
+/// Fails when there is no such command, or the payload is anything but an object with a proper `id` and what the
+/// command takes.
 pub fn parse(name: &str, payload: &[u8]) -> Result<Request, InvalidRequest> {
     let mut raw = RawRequest::default();
     let mut json = serde_json::Deserializer::from_slice(payload);

@@ -194,7 +194,7 @@ async fn keep_up(state: &mut ClientState, settings: &Settings) -> CloseReason {
         }
         let mut pause = backoff.next_delay(fastrand::f64());
         if error.is_unexplained() && connected_for.is_zero() && is_unreported(&error, &reported) {
-            // The question takes the place of an attempt.
+            // The probe replaces an attempt to connect.
             let probe = async {
                 sleep(pause).await;
                 port_probe::identify(settings).await
@@ -229,12 +229,12 @@ impl TakeoverCounter {
         is_settled: bool,
     ) -> Option<u32> {
         let is_lost = matches!(error, MqttError::ConnectionLost(_));
-        // A broker that is restarted refuses attempts meanwhile, and one that lasted was nobody's.
+        // A refused attempt points to a restarted broker, and a long connection was not taken over.
         if !is_lost || connected_for.is_zero() || connected_for >= TAKEOVER_WITHIN {
             self.0 = 0;
             return None;
         }
-        // What was under way when the other came says neither.
+        // Messages in flight may be the reason for the end, so that it counts neither way.
         if !is_settled {
             return None;
         }
@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trouble_is_told_once() {
+    fn a_fault_is_reported_once() {
         let settings = Settings::new("pi", "b", 1);
         let mut reported = HashSet::new();
         for error in [MqttError::NoAnswer, MqttError::Silent, MqttError::NoAnswer] {
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_changes_hands_is_told_from_a_broker_that_ends() {
+    fn a_session_takeover_differs_from_a_broker_that_ends() {
         let lost = MqttError::ConnectionLost("closed".into());
         let (short, long) = (Duration::from_secs(3), TAKEOVER_WITHIN);
         let mut counter = TakeoverCounter::default();

@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
-/// Commands that wait for the inbox at most.
+/// Maximum number of commands that wait for the inbox.
 const WAITING_MAX: usize = 64;
-/// Largest payload of a command.
+/// Largest payload of a command, bytes.
 const BYTES_MAX: usize = 64 * 1024;
 
 /// The commands of one connection.

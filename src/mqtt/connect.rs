@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn ears_close_step_by_step() {
+    fn a_denied_subscription_narrows_step_by_step() {
         let huge = MqttError::TooLarge { bytes: 1 };
         let short = Duration::ZERO;
         let emptied = SubscriptionMode::Open.after(&huge, short);

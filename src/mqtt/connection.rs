@@ -74,7 +74,7 @@ pub(super) struct Connection<'a> {
     is_listening: bool,
     outbox: OutboxPublisher,
     commands: CommandReceiver,
-    /// Since when a PUBACK is due and none has come.
+    /// Time since when a PUBACK is due and none has come.
     puback_due_since: Option<Instant>,
     reassert_online_at: Option<Instant>,
     /// When to connect again, so that the broker repeats commands that were not accepted.

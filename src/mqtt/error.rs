@@ -40,7 +40,7 @@ pub(super) enum MqttError {
         "the broker closes the connection after the TLS handshake; if it requires a client certificate, give certificate and key; else check the broker's log"
     )]
     ClosedAfterHandshake,
-    /// Something else than the settings say speaks at the port.
+    /// The port speaks another protocol than the settings name.
     #[error("{0}")]
     WrongPort(PortProtocol),
     /// Another client has taken the session over, again and again.
@@ -101,7 +101,7 @@ impl MqttError {
         }
     }
 
-    /// Whether it is open what speaks at the port.
+    /// Whether the error does not reveal which protocol the port speaks.
     pub(super) fn is_unexplained(&self) -> bool {
         match self {
             Self::ClosedAtOnce | Self::NoAnswer | Self::Protocol(_) => true,

@@ -44,12 +44,12 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// A message is handed over.
+    /// Notes that a message is handed over.
     pub(super) fn queue(&mut self, kind: MessageKind, size: PacketSize) {
         self.queued.push_back((kind, size));
     }
 
-    /// The oldest message is written; packet id 0 means that no PUBACK follows. Returns whether one does.
+    /// Notes that the oldest message is written; packet id 0 means that no PUBACK follows. Returns whether one does.
     pub(super) fn written(&mut self, packet: u16) -> bool {
         let Some((kind, size)) = self.queued.pop_front() else {
             return false;
@@ -65,7 +65,7 @@ impl InFlight {
         true
     }
 
-    /// A PUBACK was received. Returns what it acknowledges.
+    /// Notes a PUBACK. Returns the message that it acknowledges.
     pub(super) fn acknowledged(&mut self, packet: u16) -> Option<Unacknowledged> {
         let message = self.awaiting_puback.remove(&packet)?;
         // The broker reads in order.

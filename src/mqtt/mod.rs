@@ -45,14 +45,14 @@ pub trait Outbox: Send + Sync + 'static {
     /// The oldest messages with an id greater than `id`, at most `limit`, in order.
     ///
     /// # Errors
-    /// When they cannot be read; the call is repeated seconds later.
+    /// Fails when they cannot be read; the call is repeated seconds later.
     fn after(&self, id: i64, limit: usize) -> Result<Vec<PendingMessage>, String>;
 
     /// Deletes messages that the broker has acknowledged.
     ///
     /// # Errors
-    /// When they cannot be deleted; the call is repeated seconds later, and the messages are sent again in the next
-    /// connection.
+    /// Fails when they cannot be deleted; the call is repeated seconds later, and the messages are sent again in the
+    /// next connection.
     fn delivered(&self, ids: &[i64]) -> Result<(), String>;
 
     /// Reports what an operator should know of the connection.
@@ -81,6 +81,6 @@ pub trait Inbox: Send + Sync + 'static {
     /// then. The same command may come again, a `retained` one in every connection.
     ///
     /// # Errors
-    /// When it cannot be accepted; the broker sends it again in the next connection.
+    /// Fails when it cannot be accepted; the broker sends it again in the next connection.
     fn receive(&self, command: &str, payload: &[u8], retained: bool) -> Result<(), String>;
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
-/// Outbox messages in flight at most.
+/// Maximum number of outbox messages in flight.
 const INFLIGHT_MAX: usize = 32;
 /// Messages are fetched when there is room for this many, not one by one.
 const FETCH_MIN: usize = INFLIGHT_MAX / 2;
@@ -25,7 +25,7 @@ pub(super) struct OutboxPublisher {
     outbox: Arc<dyn Outbox>,
     /// Id of the last message that was fetched.
     cursor: i64,
-    /// The outbox may have more.
+    /// Whether the outbox may have more messages.
     may_have_more: bool,
     fetch_at: Instant,
     requested: usize,
@@ -55,12 +55,12 @@ impl OutboxPublisher {
         }
     }
 
-    /// The outbox has something new.
+    /// Notes that the outbox has a new message.
     pub(super) fn notify(&mut self) {
         self.may_have_more = true;
     }
 
-    /// The broker has acknowledged a message.
+    /// Notes that the broker has acknowledged a message.
     pub(super) fn delivered(&mut self, id: i64) {
         self.acked.push(id);
     }
@@ -81,7 +81,7 @@ impl OutboxPublisher {
         }
     }
 
-    /// When [`Self::start_due_work`] has something to do by itself.
+    /// When [`Self::start_due_work`] is due without another event.
     pub(super) fn due(&self, in_flight: usize) -> Option<Instant> {
         let fetch = self.can_fetch(in_flight).then_some(self.fetch_at);
         let deletion = self.has_deletions().then_some(self.delete_at);

@@ -1,15 +1,15 @@
-//! Messages that are larger than the broker accepts. MQTT 3.1.1 has no word for that: the broker closes the connection.
-//! So a message is suspected when a connection is closed while it alone, of all that is larger than anything that the
-//! broker has taken, is not acknowledged. After the second time it is set aside, with all that are not smaller.
+//! Messages that are larger than the broker accepts. MQTT 3.1.1 has no code for that: the broker closes the
+//! connection. A message is suspected when the connection is closed while it is the only unacknowledged one that is
+//! larger than all acknowledged ones. After the second time it is set aside, with all messages of at least its size.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Closed connections after which a suspected message is set aside.
 const CLOSES_MAX: u32 = 2;
-/// Bytes that a packet has beside topic and payload, at most.
+/// Maximum number of bytes that a packet has beside topic and payload.
 const HEADER_BYTES: usize = 9;
 
-/// A message as the limit sees it.
+/// Topic of a message, and size of its packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PacketSize {
     pub(super) topic: String,
@@ -34,7 +34,7 @@ pub(super) struct PacketLimit {
     refused: Option<usize>,
     /// Topics of suspected messages: how many connections they closed, and the smallest size.
     suspects: BTreeMap<String, (u32, usize)>,
-    /// Several messages could have closed the last connection: one is sent at a time.
+    /// Whether one message is sent at a time, because several could have closed the last connection.
     is_careful: bool,
     /// Topics of messages that were reported as set aside.
     reported: BTreeSet<String>,
@@ -58,12 +58,12 @@ impl PacketLimit {
         self.is_careful
     }
 
-    /// All that waited was acknowledged.
+    /// Ends sending one message at a time: all that waited was acknowledged.
     pub(super) fn end_care(&mut self) {
         self.is_careful = false;
     }
 
-    /// The broker has acknowledged a message of this size.
+    /// Notes that the broker has acknowledged a message of this size.
     pub(super) fn note_taken(&mut self, bytes: usize) {
         if bytes > self.taken {
             self.taken = bytes;
@@ -71,7 +71,7 @@ impl PacketLimit {
         }
     }
 
-    /// The broker has closed the connection while these messages were not acknowledged.
+    /// Notes that the broker has closed the connection while the messages `pending` were not acknowledged.
     pub(super) fn note_closed<'a>(&mut self, pending: impl IntoIterator<Item = &'a PacketSize>) {
         let is_suspect = |size: &&PacketSize| size.bytes > self.taken;
         let suspects: Vec<_> = pending.into_iter().filter(is_suspect).collect();

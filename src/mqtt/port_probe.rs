@@ -1,5 +1,5 @@
-//! What speaks at the broker's port when it is not what the settings say. Asked after a failure that explains nothing,
-//! with one connection that carries no login.
+//! Finds out what speaks at the broker's port when it is not the configured protocol. It runs after an unexplained
+//! failure and makes one connection, without a login.
 
 use super::settings::Settings;
 use native_tls::{HandshakeError, TlsConnector};
@@ -14,12 +14,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// What speaks at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PortProtocol {
-    /// Seen while the settings say plain TCP.
+    /// The port speaks TLS, and the settings say plain TCP.
     #[error(
         "the port speaks TLS, and the broker's URL says mqtt://; write mqtts://, or give the port for plain MQTT, which is 1883 as a rule"
     )]
     Tls,
-    /// Seen while the settings say TLS.
+    /// The port speaks MQTT without TLS, and the settings say TLS.
     #[error(
         "the port speaks MQTT without TLS, and the broker's URL says mqtts://; write mqtt://, or give the port for TLS, which is 8883 as a rule"
     )]
@@ -36,7 +36,7 @@ pub(super) enum PortProtocol {
     Ssh,
 }
 
-/// What speaks at the port of `settings`, if it is none of what they say and known here.
+/// Returns what speaks at the port of `settings`, if it is a known protocol other than the configured one.
 pub(super) async fn identify(settings: &Settings) -> Option<PortProtocol> {
     let hello = match settings.tls {
         Some(_) => mqtt_hello(),
@@ -61,7 +61,7 @@ pub(super) async fn identify(settings: &Settings) -> Option<PortProtocol> {
     }
 }
 
-/// The beginning of what comes after `words`; empty when nothing comes.
+/// Sends `words` and returns up to 8 bytes of the answer; empty when none comes in time.
 async fn exchange(stream: &TcpStream, words: &[u8]) -> Vec<u8> {
     let mut answer = vec![0; 8];
     let talk = async {

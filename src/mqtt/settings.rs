@@ -25,9 +25,9 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// Shortest pause before an attempt to connect.
     pub reconnect_min: Duration,
-    /// Longest one.
+    /// Longest pause before an attempt to connect.
     pub reconnect_max: Duration,
-    /// How long a broker may take to accept a connection, whole seconds; and three of these for a PUBACK.
+    /// How long a broker may take to accept a connection, whole seconds. A PUBACK may take three times as long.
     pub connect_timeout: Duration,
     /// Whether to introduce the device to Home Assistant.
     pub discovery: bool,
@@ -71,7 +71,7 @@ impl Settings {
         format!("{scheme}://{}", self.broker())
     }
 
-    /// For messages.
+    /// Host and port, for messages.
     #[must_use]
     pub fn broker(&self) -> String {
         if self.host.contains(':') {

@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Messages that wait for the reader at most; then the connection waits.
+/// Maximum number of messages that wait for the reader; then the connection waits.
 const WAITING_MAX: usize = 1024;
 /// Larger messages end the connection. Handloom's are far smaller. The limit keeps foreign ones from filling the memory,
 /// and is high enough that a retained one does not end every connection.
@@ -57,7 +57,7 @@ impl Subscriber {
     /// begins the client id.
     ///
     /// # Errors
-    /// When the system refuses a thread or an event queue.
+    /// Fails when the system refuses a thread or an event queue.
     pub fn start(role: &'static str, settings: &Settings, topics: Vec<String>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -132,7 +132,7 @@ async fn listen(role: &str, settings: &Settings, topics: &[String], sender: &Sen
     }
 }
 
-/// Serves one connection to its end. Returns why it ended and whether it was one; `None` when the receiver is dropped.
+/// Serves one connection. Returns why it ended and whether it was established; `None` when the receiver is dropped.
 async fn session(
     role: &str,
     settings: &Settings,
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_and_commands_are_not_asked_for() {
+    fn snapshots_and_commands_are_not_subscribed_to() {
         let topics = fleet(None);
         assert_eq!(topics.len(), topics::CHANNELS.len() - 1);
         assert!(

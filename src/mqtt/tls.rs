@@ -39,7 +39,7 @@ pub enum TlsError {
 /// Checks whether TLS can be set up with these files, which it reads.
 ///
 /// # Errors
-/// When it cannot.
+/// Fails when it cannot.
 pub fn check_tls(tls: &Tls) -> Result<(), TlsError> {
     connector(tls).map(drop)
 }

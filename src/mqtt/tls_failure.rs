@@ -11,12 +11,12 @@ pub(super) enum TlsFailure {
         "the broker's certificate is for another host name; connect by a name that stands in it (openssl x509 -noout -ext subjectAltName), or have one issued for this name"
     )]
     HostName,
-    /// By the clock of this device, a day.
+    /// The certificate has expired; the text is today's date by the clock of this device.
     #[error(
         "the broker's certificate has expired by the clock of this device, which says {0}; renew the certificate at the broker, or set the clock if it is wrong"
     )]
     Expired(String),
-    /// By the clock of this device, a day.
+    /// The certificate is not valid yet; the text is today's date by the clock of this device.
     #[error(
         "the broker's certificate is not valid yet by the clock of this device, which says {0}; set the clock, or wait until the certificate is valid"
     )]
@@ -126,13 +126,13 @@ impl TlsFailure {
         }
     }
 
-    /// Whether it is open what speaks at that port.
+    /// Whether the failure does not reveal which protocol the port speaks.
     pub(super) fn is_unexplained(&self) -> bool {
         matches!(self, Self::NotTls | Self::Closed | Self::Other(_))
     }
 }
 
-/// The part of an OpenSSL error that says something: what is in brackets at its end, or all of it.
+/// The specific part of an OpenSSL error: what is in brackets at its end, or all of it.
 fn reason(text: &str) -> String {
     let bracketed = text
         .trim_end()

@@ -7,7 +7,7 @@ use crate::digest::sha256_hex;
 use crate::hand;
 use crate::inference::{BackendHandle, ModelFiles};
 use crate::sequence::segmenter::SegmentRules;
-use crate::sequence::settings::NumberSettings;
+use crate::sequence::settings::SequenceSettings;
 use crate::sequence::sign_recorder::SignConfig;
 use crate::sequence::{Profile, SequenceSpec};
 use crate::storage::manifest;
@@ -63,7 +63,7 @@ impl CaptureSettings {
     /// Everything that decides the numbers. All takes of a folder share it. `accelerator` is the identity of what runs
     /// `models`.
     pub(crate) fn settings(&self, models: &ModelFiles, accelerator: &Value) -> Value {
-        let settings = NumberSettings {
+        let settings = SequenceSettings {
             profile: self.profile,
             spec: &self.shape,
             min_frames: self.min_frames,

@@ -20,7 +20,7 @@ fn draw_hands(frame: &mut RgbFrame, hands: &[[[f32; 3]; LANDMARKS]]) {
 /// Draws `hands`, as detected, over `frame` and encodes it as JPEG.
 ///
 /// # Errors
-/// With the encoder's message.
+/// Returns the encoder's message.
 pub(crate) fn jpeg_with_hands(
     frame: &mut RgbFrame,
     hands: &[[[f32; 3]; LANDMARKS]],

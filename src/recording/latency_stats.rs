@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Number of frames that count.
+/// Number of the last frames that the rates are computed from.
 const FRAMES: usize = 300;
 
 /// Rate and latency of the last 300 frames.

@@ -26,7 +26,7 @@ pub trait HandSource {
     /// The hands in the next frame; `tracker` holds their positions in the frame before.
     ///
     /// # Errors
-    /// When a model fails for good.
+    /// Fails when a model fails for good.
     fn find_hands(
         &mut self,
         tracker: &mut Tracker,
@@ -97,7 +97,7 @@ pub struct SessionStatus<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Running,
-    /// What is left is handed out. `is_lost` when the camera's thread ended by itself.
+    /// The remaining events are returned. `is_lost` when the camera's thread ended by itself.
     Closing {
         is_lost: bool,
     },
@@ -112,7 +112,7 @@ pub struct RecordingSession<S: HandSource> {
     recorder: SignRecorder,
     tracker: Tracker,
     converter: PixelConverter,
-    /// Taken from the camera, not yet processed.
+    /// A frame from the camera that is not processed yet.
     waiting: Option<RawFrame>,
     pending: VecDeque<Result<SessionEvent, S::Error>>,
     stage: Stage,
@@ -128,7 +128,7 @@ impl<S: HandSource> RecordingSession<S>
 where
     S::Error: From<CameraError>,
 {
-    /// A session that takes frames from `camera`.
+    /// Makes a session that takes frames from `camera`.
     #[must_use]
     pub fn new(camera: Camera, hand_source: S, recorder: SignRecorder) -> Self {
         let backends = BackendHistory::new(hand_source.backend());
@@ -153,7 +153,7 @@ where
     /// Waits for the next event. After an error no useful event follows.
     ///
     /// # Errors
-    /// When a model fails or the camera's thread is lost.
+    /// Fails when a model fails or the camera's thread is lost.
     pub fn next_event(&mut self) -> Result<SessionEvent, S::Error> {
         loop {
             if let Some(event) = self.pending.pop_front() {
@@ -196,7 +196,7 @@ where
         self.recorder.plan_mut().retry(gloss, since);
     }
 
-    /// What is recorded.
+    /// The sign recorder: what is requested, and what was recorded so far.
     #[must_use]
     pub fn recorder(&self) -> &SignRecorder {
         &self.recorder
@@ -246,7 +246,7 @@ where
     fn emit_camera_events(&mut self) {
         for event in self.camera.events() {
             if matches!(event, CameraEvent::Opened(_)) {
-                // Another picture may follow: nothing is where it was.
+                // The picture may have changed, so tracked positions are not valid any more.
                 self.tracker = Tracker::default();
             }
             self.has_camera_ended |= event == CameraEvent::Ended;

@@ -30,7 +30,7 @@ pub const DISCARDED: &str = "discarded";
 /// Why a take was discarded whose numbers are lost.
 const LOST: &str = "its numbers in the ledger had changed on the disk";
 
-/// Metadata of the ledger: takes came or went since the last join.
+/// Metadata of the ledger: set when takes were added or discarded since the last join.
 const BEHIND: &str = "behind";
 
 /// A take after it was stored or discarded.
@@ -53,7 +53,7 @@ struct TakeRecord {
     gloss: String,
     split: String,
     signer_id: i64,
-    /// For the manifest.
+    /// The take's entry in the manifest.
     clip: Value,
 }
 
@@ -76,7 +76,7 @@ pub struct TakeStore {
     accepted: usize,
     /// Batches whose files must be written: full ones, and those that lost a take.
     due: BTreeSet<usize>,
-    /// Takes came or went since the last join; set in the ledger before they do.
+    /// Whether takes were added or discarded since the last join; set in the ledger before they are.
     is_behind: bool,
 }
 
@@ -85,7 +85,7 @@ impl TakeStore {
     /// share. `signer_id` is -1 when unknown; `split` is the part of the dataset: `train`, `val` or `test`.
     ///
     /// # Errors
-    /// When it cannot be written, another process uses it or it holds something else.
+    /// Fails when it cannot be written, another process uses it or it holds something else.
     pub(crate) fn open(
         out: &Path,
         settings: Value,
@@ -126,11 +126,11 @@ impl TakeStore {
         Ok(store)
     }
 
-    /// From now on the message of each sealed batch goes into the outbox of `outbox`, and at once what is to be said of the
-    /// ledger.
+    /// From now on the message of each sealed batch goes into the outbox of `outbox`. The faults of the ledger are
+    /// posted there at once.
     ///
     /// # Errors
-    /// When `outbox` cannot be written.
+    /// Fails when `outbox` cannot be written.
     pub(crate) fn publish_to(&mut self, outbox: SharedLedger) -> Result<(), StoreError> {
         let faults = self.recorder.ledger().take_faults();
         outbox.lock().post(&faults, &clock::timestamp())?;
@@ -206,7 +206,7 @@ impl TakeStore {
         })
     }
 
-    /// Discards the last take that is in the output; `None` when there is none. Its batch file has it until
+    /// Discards the last take that is in the output; `None` when there is none. Its batch file keeps it until
     /// [`TakeStore::seal_due`] or [`TakeStore::close`]. What failed has discarded nothing and can be repeated.
     pub(crate) fn undo(&mut self) -> Result<Option<StoredTake>, StoreError> {
         let clips = self.recorder.ledger().clips()?;
@@ -238,7 +238,7 @@ impl TakeStore {
         !self.due.is_empty()
     }
 
-    /// Whether takes came or went since the last [`TakeStore::close`], in this process or a previous one.
+    /// Whether takes were added or discarded since the last [`TakeStore::close`], in this process or a previous one.
     pub(crate) fn is_behind(&self) -> bool {
         self.is_behind
     }
@@ -289,11 +289,11 @@ impl TakeStore {
     /// the number of takes. Can be repeated; the next session continues.
     pub(crate) fn close(&mut self, provenance: &Value) -> Result<(), StoreError> {
         self.seal_all()?;
-        // Also where nothing came: a power cut before the end of this must be known.
+        // Set even without new takes, so that a power cut before the end of this function is known.
         self.set_behind()?;
         let clips = self.recorder.ledger().clips()?;
         if self.accepted > 0 {
-            // A label whose takes were all discarded is none.
+            // A label whose takes were all discarded is left out.
             let accepted = clips.values().filter(|c| c.state == ACCEPTED);
             let used: BTreeSet<String> = accepted.map(|c| TakeRecord::of(c).gloss).collect();
             self.glosses.retain(|gloss| used.contains(&**gloss));
@@ -330,7 +330,7 @@ impl TakeStore {
         clips.iter().map(line).collect()
     }
 
-    /// The files for a mirror. They are not all while takes are only in the ledger or not joined.
+    /// The files for a mirror. The list is not complete while takes are only in the ledger or not joined.
     pub(crate) fn files(&self) -> Result<Listing, StoreError> {
         let ledger = self.recorder.ledger();
         let mut listing = output_dir::mirrored(&ledger)?;
@@ -339,7 +339,7 @@ impl TakeStore {
         Ok(listing)
     }
 
-    /// Notes in the ledger that takes come or go that are not joined yet.
+    /// Notes in the ledger that takes are added or discarded that are not joined yet.
     fn set_behind(&mut self) -> Result<(), StoreError> {
         if !self.is_behind {
             self.recorder.ledger().set_metadata(BEHIND, Some("yes"))?;

@@ -1,26 +1,26 @@
-//! What differs between two output folders: states, coverage, hands, swaps, classes. Pure.
+//! Compares two output folders: states, coverage, hands, swaps, classes. Pure.
 
 use super::output::{InstanceRecord, OutputFolder};
 use super::totals::Totals;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Two runs beside each other: `before` is the other one, `after` the one that the report is about.
+/// Two runs compared: `before` is the other run, `after` is the run that the report is about.
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
     /// Settings that differ: name, before, after.
     pub settings: Vec<(String, String, String)>,
-    /// Totals of the other run.
+    /// Totals of the other run. Those of this run are in [`super::ReportData`].
     pub before: Totals,
-    /// Instances whose state changed: states before and after, names of the clips.
+    /// Instances whose state changed, as names of clips, keyed by the states before and after.
     pub changes: BTreeMap<(String, String), Vec<String>>,
-    /// Instances in both, in the other one alone, in this one alone.
+    /// Number of instances in both runs, only in the other run, and only in this run.
     pub matched: [usize; 3],
-    /// Classes with another number of accepted clips: gloss, before, after.
+    /// Classes whose number of accepted clips differs: gloss, before, after.
     pub classes: Vec<(String, usize, usize)>,
 }
 
-/// What names an instance in both: gloss, clip, frame range. Only a finished job knows its index in the metadata.
+/// Identifies an instance in both runs: gloss, clip, frame range. Unfinished jobs have no index in the metadata.
 type InstanceKey<'a> = (&'a str, Option<&'a str>, Option<i64>, Option<i64>);
 
 fn key(record: &InstanceRecord) -> InstanceKey<'_> {
@@ -29,7 +29,7 @@ fn key(record: &InstanceRecord) -> InstanceKey<'_> {
 }
 
 impl Comparison {
-    /// Compares the folder `now`, which has the totals `after`, with the folder `other`.
+    /// Compares the folder `now` with the folder `other`. `before` and `after` are the totals of `other` and `now`.
     #[must_use]
     pub fn of(other: &OutputFolder, before: Totals, now: &OutputFolder, after: &Totals) -> Self {
         let known: BTreeMap<InstanceKey<'_>, &InstanceRecord> = other
@@ -74,7 +74,7 @@ impl Comparison {
     }
 }
 
-/// The settings that differ.
+/// The settings that differ: name, before, after.
 fn settings(before: &Value, after: &Value) -> Vec<(String, String, String)> {
     let keys = [before, after].into_iter().filter_map(Value::as_object);
     let keys: BTreeSet<&String> = keys.flat_map(|settings| settings.keys()).collect();

@@ -5,37 +5,38 @@ use super::output::InstanceRecord;
 use super::totals::beyond_end;
 use crate::sequence::FrameRecord;
 
-/// Clips that are shown.
+/// Largest number of clips that are shown.
 pub const CLIPS_MAX: usize = 50;
-/// Frames that are shown of a clip.
+/// Largest number of frames that are shown per clip.
 pub const FRAMES_SHOWN: usize = 8;
 
-/// A share of frames without a hand above this is a reason.
+/// A larger share of frames without a hand is a reason for doubt.
 const EMPTY_MIN: f64 = 0.25;
-/// A longer gap is a reason.
+/// A longer gap, in frames, is a reason for doubt.
 const GAP_MIN: usize = 3;
-/// A share of frames behind the end of the sequence above this is a reason.
+/// A larger share of frames after the end of the sequence is a reason for doubt.
 const BEYOND_MIN: f64 = 0.2;
 
 /// An accepted clip with reasons to doubt its sequence.
 #[derive(Clone, Debug)]
 pub struct DoubtfulClip {
-    /// The sum of what each reason counts.
+    /// The sum of the weights of all reasons.
     pub score: f64,
-    /// For people, the heaviest first.
+    /// Reasons for people, the one with the largest weight first.
     pub reasons: Vec<String>,
-    /// The instance.
+    /// The record of the clip's instance.
     pub record: InstanceRecord,
-    /// The sampled frames that are shown: position in the sequence, frame.
+    /// The sampled frames that are shown: position in the sequence, and frame.
     pub frames: Vec<(usize, FrameRecord)>,
 }
 
-/// The most doubtful of the clips that were added, by falling score, then in the order in which they came.
+/// The most doubtful of the added clips, at most [`CLIPS_MAX`], by falling score, then in the order in which they
+/// were added.
 #[derive(Clone, Debug, Default)]
 pub struct MostDoubtful(Vec<DoubtfulClip>);
 
 impl MostDoubtful {
-    /// Adds a clip with its sampled `frames`, unless nothing speaks against it. A full sequence has `length` frames.
+    /// Adds a clip with its sampled `frames` if there is a reason for doubt. A full sequence has `length` frames.
     pub fn add(&mut self, record: &InstanceRecord, frames: &[FrameRecord], length: usize) {
         let (score, reasons) = doubts(record, length);
         let at = self.0.partition_point(|clip| clip.score >= score);
@@ -54,14 +55,14 @@ impl MostDoubtful {
         self.0.truncate(CLIPS_MAX);
     }
 
-    /// The clips.
+    /// The clips, the most doubtful first.
     #[must_use]
     pub fn clips(&self) -> &[DoubtfulClip] {
         &self.0
     }
 }
 
-/// How doubtful a clip is, and why.
+/// The score of a clip and its reasons, the one with the largest weight first.
 fn doubts(record: &InstanceRecord, length: usize) -> (f64, Vec<String>) {
     let Some(figures) = &record.frames else {
         return (0.0, Vec::new());
@@ -137,14 +138,14 @@ fn times(count: usize) -> String {
     }
 }
 
-/// `part` of `whole`; 0 of nothing.
+/// The share of `part` in `whole`; 0 when both are 0.
 #[expect(clippy::cast_precision_loss, reason = "counts of frames and clips")]
 #[must_use]
 pub fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
-/// The positions of `frames` that are shown: evenly spread, and the two at `worst`.
+/// The positions of the shown frames: evenly spread, including `worst` and the position before it.
 fn shown_positions(frames: usize, worst: Option<usize>) -> Vec<usize> {
     let count = frames.min(FRAMES_SHOWN);
     let mut positions: Vec<usize> = (0..count)
@@ -155,7 +156,7 @@ fn shown_positions(frames: usize, worst: Option<usize>) -> Vec<usize> {
             if positions.contains(&wanted) {
                 continue;
             }
-            // Replaces the nearest, but not the other one of the two.
+            // Replace the nearest position, but not the other one of the two.
             let others = positions.iter_mut().filter(|at| **at + 1 != wanted);
             if let Some(nearest) = others.min_by_key(|at| at.abs_diff(wanted)) {
                 *nearest = wanted;

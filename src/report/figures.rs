@@ -1,40 +1,40 @@
-//! The figures of one clip, from what the detector found in its sampled frames. Pure arithmetic.
+//! The statistics of one clip, from the detections in its sampled frames. Pure arithmetic.
 
 use crate::hand::landmarks::WRIST;
 use crate::sequence::FrameRecord;
 use crate::sequence::normalize::SLOTS;
 
-/// A wrist has jumped when it moves by more than this share of the image from one sampled frame to the next.
+/// A wrist jumps when it moves by more than this share of the image from one sampled frame to the next.
 pub const JUMP_MIN: f32 = 0.2;
-/// Between sampled frames that lie further apart in the clip a wrist may move far.
+/// Sampled frames that are further apart in the clip, in frames, do not count as a jump.
 const NEIGHBOR_FRAMES_MAX: i32 = 4;
 
-/// What the sampled frames of an accepted clip hold.
+/// Statistics of the sampled frames of an accepted clip.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FrameFigures {
-    /// Frames with no hand, with one and with two.
+    /// Number of frames with no hand, with one hand and with two hands.
     pub by_hands: [usize; SLOTS + 1],
-    /// Most frames without a hand between two with one.
+    /// Length of the longest run of frames without a hand between two frames with a hand.
     pub longest_gap: usize,
-    /// Steps from one sampled frame to the next in which a wrist jumps.
+    /// Number of steps from one sampled frame to the next in which a wrist jumps.
     pub jumps: usize,
-    /// Steps between two frames that both have two hands.
+    /// Number of steps between two frames that both have two hands.
     pub pairs: usize,
-    /// Of these, steps in which the hands change slots.
+    /// Number of these steps in which the hands change slots.
     pub swaps: usize,
-    /// Of these, steps in which a hand gets the other side.
+    /// Number of these steps in which a hand is assigned to the other side.
     pub side_changes: usize,
-    /// Frames with two hands that both have the same side.
+    /// Number of frames with two hands that both have the same side.
     pub same_side: usize,
-    /// Where in the sampled frames the worst of it begins: a jump, else a swap, else the longest gap.
+    /// Index in the sampled frames of the worst fault: the first jump, else the first swap, else the longest gap.
     pub worst_at: Option<usize>,
-    /// Index in the clip of the first sampled frame.
+    /// Index of the first sampled frame in the clip.
     pub first: u64,
-    /// Index in the clip after the last sampled frame and those that its step covers.
+    /// Index in the clip of the first frame after the last sampled frame and the frames that its step covers.
     pub end: u64,
 }
 
-/// Wrists by slot, `[x, y]` in fractions of the image.
+/// Wrist positions by slot, `[x, y]` in fractions of the image.
 type Wrists = [Option<[f32; 2]>; SLOTS];
 
 /// Whether `slot` of a frame holds a hand.
@@ -44,7 +44,7 @@ pub fn has_hand(frame: &FrameRecord, slot: usize) -> bool {
 }
 
 impl FrameFigures {
-    /// The figures of a clip's sampled `frames`.
+    /// Computes the statistics of a clip's sampled `frames`.
     #[must_use]
     pub fn of(frames: &[FrameRecord]) -> Self {
         let mut figures = Self::default();
@@ -90,23 +90,23 @@ impl FrameFigures {
         figures
     }
 
-    /// Sampled frames.
+    /// Number of sampled frames.
     #[must_use]
     pub fn frames(&self) -> usize {
         self.by_hands.iter().sum()
     }
 
-    /// Sampled frames with one hand or more.
+    /// Number of sampled frames with at least one hand.
     #[must_use]
     pub fn with_hand(&self) -> usize {
         self.frames() - self.by_hands[0]
     }
 }
 
-/// What happens to the hands from one sampled frame to the next.
+/// The motion of the hands from one sampled frame to the next.
 #[derive(Default)]
 struct Step {
-    /// How far the wrist that moves most moves, in shares of the image.
+    /// The larger distance that a wrist moves, in shares of the image.
     moved: f32,
     is_pair: bool,
     is_swapped: bool,
@@ -119,7 +119,7 @@ impl Step {
         let is_same_side =
             |slots: (usize, usize)| from.handedness[slots.0] == to.handedness[slots.1];
         if let ([Some(a0), Some(a1)], [Some(b0), Some(b1)]) = (a, b) {
-            // Hands that stay in their slots move less this way than the other, unless they have changed slots.
+            // Hands are swapped when the total movement is smaller with exchanged slots.
             let straight = [distance(a0, b0), distance(a1, b1)];
             let crossed = [distance(a0, b1), distance(a1, b0)];
             let is_swapped = crossed[0] + crossed[1] < straight[0] + straight[1];
@@ -133,7 +133,8 @@ impl Step {
                 changes_side: !(is_kept(0) && is_kept(1)),
             };
         }
-        // One of the frames has a single hand, which is the nearest of the other's; or another hand, when its side differs.
+        // A single hand is matched to the nearest hand of the other frame. With one hand in each frame, hands of
+        // different sides are different hands.
         let is_single = a.iter().flatten().count() + b.iter().flatten().count() == SLOTS;
         let mut moved: Option<f32> = None;
         for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
@@ -168,7 +169,7 @@ fn distance(a: [f32; 2], b: [f32; 2]) -> f32 {
 mod tests {
     use super::*;
 
-    /// A frame with hands `(side, x)`, all at y 0.5.
+    /// A frame with the given hands `(side, x)`, all at y 0.5.
     fn frame(index: i32, hands: &[(i8, f32)]) -> FrameRecord {
         let mut frame = FrameRecord::of(0, &[]);
         frame.frame_index = index;
@@ -192,7 +193,7 @@ mod tests {
     fn hands_and_gaps_are_counted() {
         let one: &[(i8, f32)] = &[(1, 0.5)];
         let two: &[(i8, f32)] = &[(1, 0.5), (0, 0.2)];
-        // Frames without a hand before the first and after the last with one are no gap.
+        // Frames without a hand before the first hand and after the last one are not a gap.
         let found = figures(&[
             &[],
             &[],
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn swaps_jumps_and_sides_are_told_apart() {
+    fn swaps_jumps_and_sides_are_distinguished() {
         let swap = figures(&[&[(1, 0.3), (0, 0.7)], &[(0, 0.7), (1, 0.3)]]);
         assert_eq!(
             (swap.pairs, swap.swaps, swap.side_changes, swap.jumps),
@@ -239,7 +240,7 @@ mod tests {
         assert_eq!(figures(&[&[(1, 0.3), (0, 0.7)], &[(0, 0.7)]]).jumps, 0);
         assert_eq!(figures(&[&[(1, 0.3)], &[(0, 0.8)]]).jumps, 0);
         assert_eq!(figures(&[&[(1, 0.3)], &[(1, 0.8)]]).jumps, 1);
-        // Far apart in the clip a wrist may move far.
+        // Between frames that are far apart a large movement is not a jump.
         let far = [frame(0, &[(1, 0.3)]), frame(5, &[(1, 0.8)])];
         assert_eq!(FrameFigures::of(&far).jumps, 0);
     }

@@ -1,4 +1,4 @@
-//! Frames of a dataset's clips, and images as bytes.
+//! Reads frames of a dataset's clips and encodes images.
 
 use crate::draw::contact_sheet::scale_image;
 use crate::frame::{RgbFrame, SourceError};
@@ -12,13 +12,13 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, ImageResult};
 
-/// Most memory for a clip, bytes: the default of a job.
+/// Memory limit for a clip, in bytes: the default of a job.
 const MEMORY_BYTES: u64 = 320 << 20;
 /// Width of an embedded image in pixels.
 const WIDTH: usize = 176;
-/// Height of an embedded image in pixels, at most.
+/// Largest height of an embedded image, in pixels.
 const HEIGHT_MAX: usize = 264;
-/// From 1 to 100. Bones are drawn over it, so it only has to show where the hands are.
+/// JPEG quality, from 1 to 100. Bones are drawn over the image, so it only has to show where the hands are.
 const JPEG_QUALITY: u8 = 55;
 
 /// Reads single frames of the clips of a dataset, in a decoder process of its own.
@@ -28,10 +28,10 @@ pub struct FrameReader<'a> {
 }
 
 impl<'a> FrameReader<'a> {
-    /// A reader of `dataset`.
+    /// Starts a reader for the clips of `dataset`.
     ///
     /// # Errors
-    /// When the machine has no memory for it.
+    /// Fails when the machine has not enough memory.
     pub fn new(dataset: &'a DatasetSource, turns: &'a DecodeTurns) -> Result<Self, SourceError> {
         let place = DecodePlace::ChildProcess {
             memory_bytes: MEMORY_BYTES,
@@ -40,10 +40,11 @@ impl<'a> FrameReader<'a> {
         Ok(Self { dataset, decoder })
     }
 
-    /// Gives `each` the frames of the clip `video_id` with the ascending numbers `indices`, as far as the clip has them.
+    /// Calls `each` with the frames of the clip `video_id` whose indices are in `indices`, in ascending order. Frames
+    /// after the end of the clip are left out.
     ///
     /// # Errors
-    /// When the clip is not there or cannot be decoded.
+    /// Fails when the clip does not exist or cannot be decoded.
     pub fn frames(
         &mut self,
         video_id: &str,
@@ -66,15 +67,15 @@ impl<'a> FrameReader<'a> {
     }
 }
 
-/// A frame below the bones of a strip.
+/// The image of a frame in a strip, which is drawn below the bones.
 pub struct StripImage {
-    /// A small JPEG as a `data:` address.
+    /// A small JPEG as a `data:` URL.
     pub address: String,
     /// Height / width of the frame.
     pub shape: f32,
 }
 
-/// `frame` as an image of a strip; `None` when it has no pixels.
+/// Scales and encodes `frame` for a strip; `None` when it has no pixels.
 pub(super) fn strip_image(frame: &RgbFrame) -> Option<StripImage> {
     let height = (frame.height() * WIDTH).checked_div(frame.width())?;
     let small = scale_image(frame, WIDTH, height.clamp(1, HEIGHT_MAX));
@@ -89,10 +90,10 @@ pub(super) fn strip_image(frame: &RgbFrame) -> Option<StripImage> {
     })
 }
 
-/// `frame` as PNG.
+/// Encodes `frame` as PNG.
 ///
 /// # Errors
-/// When it is too large for the format.
+/// Fails when the image is too large for the format.
 pub(super) fn png(frame: &RgbFrame) -> ImageResult<Vec<u8>> {
     let mut bytes = Vec::new();
     write(frame, PngEncoder::new(&mut bytes))?;

@@ -1,8 +1,8 @@
-//! The report about an output folder: what to trust, what to drop, and why. One HTML page without scripts and without
-//! anything from outside, or a contact sheet.
+//! The report about an output folder: which results to trust, which to drop, and why. It is one HTML page without
+//! scripts and external resources, or a contact sheet.
 //!
-//! [`output`] reads, [`figures`], [`totals`], [`doubt`] and [`comparison`] count, [`page`] writes HTML from what they
-//! found. Of the landmarks only the frames of the most doubtful clips stay in memory.
+//! [`output`] reads the folder; [`figures`], [`totals`], [`doubt`] and [`comparison`] compute statistics; [`page`]
+//! writes them as HTML. Of the landmarks only the frames of the most doubtful clips stay in memory.
 
 pub mod comparison;
 pub mod doubt;
@@ -31,12 +31,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use totals::{HandsByPosition, Totals, groups};
 
-/// Name of the page in the output folder.
+/// File name of the page in the output folder.
 pub const PAGE_NAME: &str = "report.html";
-/// Name of the contact sheet in the output folder.
+/// File name of the contact sheet in the output folder.
 pub const SHEET_NAME: &str = "sheet.png";
 
-/// Why there is no report.
+/// Why a report cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "most fields are what their names say")]
 pub enum ReportError {
@@ -46,7 +46,7 @@ pub enum ReportError {
          `handloom camera` wrote to, not {FINAL_NAME} or a dataset"
     )]
     NotOutput { path: PathBuf },
-    /// The folder holds a shard, or shards, of a job.
+    /// The folder holds one or more shards of a job.
     #[error(
         "{path} holds shards of a job, or is one of them, and its results are only whole together: `handloom merge MERGED \
          {shards}` joins them, then give MERGED"
@@ -67,12 +67,12 @@ pub enum ReportError {
         line: usize,
         error: serde_json::Error,
     },
-    /// A batch that the manifest names is not there.
+    /// A batch file that the manifest names does not exist.
     #[error(
         "{path} is missing, but the manifest names it; run the job again: it makes the file again"
     )]
     NoBatch { path: PathBuf },
-    /// A row is not the one that the manifest names.
+    /// A row of a batch is not the clip that the manifest names.
     #[error(
         "{path} has the clip {video_id:?} in row {row}, and the manifest has another one there: the files are not of one \
          job; run the job again, or give a folder whose files belong together"
@@ -88,7 +88,7 @@ pub enum ReportError {
         #[from]
         store: StoreError,
     },
-    /// The machine cannot decode clips.
+    /// The machine cannot decode clips, for example because it lacks memory.
     #[error("{0}; without a dataset the report needs no decoder")]
     Machine(#[from] SourceError),
     /// The contact sheet is too large.
@@ -96,7 +96,7 @@ pub enum ReportError {
     Image(image::ImageError),
 }
 
-/// How a damaged file is made again.
+/// The advice for a damaged file.
 fn fix_of(error: &StoreError) -> &'static str {
     match error {
         StoreError::Broken { .. } => {
@@ -120,28 +120,29 @@ impl From<ReportError> for CliError {
     }
 }
 
-/// Everything that the page shows.
+/// The data that the page shows.
 pub struct ReportData {
-    /// The output folder, with the figures of its clips.
+    /// The output folder, with the statistics of its clips.
     pub folder: OutputFolder,
-    /// Over all instances.
+    /// Totals over all instances.
     pub totals: Totals,
-    /// Hands found by position in the sequence.
+    /// Numbers of hands by position in the sequence.
     pub positions: HandsByPosition,
     /// The clips to inspect first.
     pub doubtful: MostDoubtful,
-    /// For each of them, the images of the frames that are shown, as far as they can be read.
+    /// For each doubtful clip, the images of its shown frames, as far as they can be read.
     pub images: Vec<Vec<StripImage>>,
-    /// Instances whose clips are different files with equal content, in groups; `None` without the dataset.
+    /// Groups of instances whose clips are different files with equal content; `None` without the dataset.
     pub equal_files: Option<Vec<Vec<usize>>>,
-    /// With the other run, if one was given.
+    /// The comparison with the other run, if one was given.
     pub comparison: Option<Comparison>,
 }
 
-/// Reads the folder `out` and makes its page. Real frames come from `dataset`. `against` is the folder of another run.
+/// Reads the folder `out` and returns its HTML page. `dataset` provides the images of frames. `against` is the folder
+/// of another run.
 ///
 /// # Errors
-/// When a folder is no output folder or a file in it is damaged.
+/// Fails when a folder is not an output folder, a file in it is damaged, or the machine cannot decode clips.
 pub fn report(
     out: &Path,
     dataset: Option<&DatasetSource>,
@@ -196,7 +197,7 @@ fn strip_images(
             found.extend(images::strip_image(frame));
         });
         match read {
-            // Its bones are shown without images.
+            // The bones of a clip that cannot be decoded are shown without images.
             Ok(()) | Err(SourceError::Clip(_)) => all.push(found),
             Err(error) => return Err(error.into()),
         }
@@ -204,7 +205,7 @@ fn strip_images(
     Ok(all)
 }
 
-/// The instances whose clips are different files with equal content. Only files of equal size are read.
+/// Groups of instances whose clips are different files with equal content. Only files of equal size are read.
 fn equal_files(instances: &[InstanceRecord], dataset: &DatasetSource) -> Vec<Vec<usize>> {
     let mut by_id: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (n, record) in instances.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Reads an output folder: `run.json`, `manifest.jsonl`, and the batches one after the other.
 //!
-//! A job that has not finished has no valid manifest yet: its ledger knows the clips that are done.
+//! A job that has not finished has no valid manifest yet. Its ledger lists the clips that are done.
 
 use super::ReportError;
 use super::figures::FrameFigures;
@@ -19,63 +19,64 @@ use std::path::{Path, PathBuf};
 /// Longest line of a manifest in bytes.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 
-/// The name of an accepted instance's state.
+/// The state of an accepted instance, as it is written in files.
 pub(super) const ACCEPTED: &str = "accepted";
 
-/// What is known of one instance of the metadata, or of one take.
+/// The record of one instance of the metadata, or of one take.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct InstanceRecord {
-    /// The label, as spelled.
+    /// The label, as spelled in the metadata.
     pub gloss: String,
-    /// `None` when the metadata gives none.
+    /// Names the clip; `None` when the metadata gives no id.
     pub video_id: Option<String>,
-    /// Final state.
+    /// Name of the final state.
     pub state: String,
     /// Why it was not accepted.
     pub reason: Option<String>,
     /// `train`, `val` or `test`, as in the metadata.
     pub split: String,
-    /// Who signs; -1 when unknown.
+    /// Number of the signer; -1 when unknown.
     pub signer_id: i64,
     /// First frame of the sign, as in the metadata.
     pub frame_start: Option<i64>,
     /// Last frame of the sign, as in the metadata.
     pub frame_end: Option<i64>,
-    /// Its position among the processed instances; `None` for a take.
+    /// Position among the processed instances; `None` for a take.
     pub position: Option<usize>,
-    /// What was read of its clip.
+    /// The values that were read from its clip.
     pub clip: ClipNumbers,
-    /// Where its sequence is.
+    /// The row that holds its sequence.
     pub stored: Option<StoredAt>,
-    /// From its row of a batch.
+    /// Statistics of its row in a batch file; `None` until the row is read.
     #[serde(skip)]
     pub frames: Option<FrameFigures>,
-    /// The first bytes of a hash of its landmarks; equal for equal sequences.
+    /// The first 8 bytes of a hash of its landmarks: equal for equal sequences. `None` until its row is read, and
+    /// without a hand.
     #[serde(skip)]
     pub content: Option<i64>,
 }
 
-/// What the manifest says of a clip that was read. Each key may be missing.
+/// The manifest's values for a clip that was read. Each key may be missing.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ClipNumbers {
-    /// Frames of the clip.
+    /// Number of frames of the clip, as its file declares.
     pub declared_frames: Option<u64>,
-    /// `approximate` where pixels are not proven equal to the notebook's.
+    /// `approximate` when pixels are not proven equal to the notebook's.
     #[serde(rename = "colour")]
     pub color: Option<String>,
     /// Why decoding stopped before the end of the file.
     pub stopped_early: Option<String>,
-    /// Frames of the sign. This and what follows is recorded since sequences have options.
+    /// Number of frames of the sign. Versions before sequence options do not record this and the following fields.
     pub in_range: Option<u64>,
-    /// Frames of the sign that the sequence does not cover.
+    /// Number of frames of the sign that the sequence does not cover.
     pub truncated: Option<u64>,
-    /// Rows with a hand that was filled.
+    /// Number of rows with a filled hand.
     pub filled: Option<usize>,
-    /// Steps between two frames that both have two hands.
+    /// Number of steps between two frames that both have two hands.
     pub two_hand_pairs: Option<usize>,
-    /// Of these, steps in which the hands change slots of the sequence.
+    /// Number of these steps in which the hands change slots of the sequence.
     pub slot_swaps: Option<usize>,
     /// Width of the image in pixels.
     pub width: Option<usize>,
@@ -90,7 +91,7 @@ pub struct ClipNumbers {
 pub struct StoredAt {
     /// Number of the batch file.
     pub batch: usize,
-    /// Row in it.
+    /// Index of the row in the batch file.
     pub row: usize,
 }
 
@@ -108,26 +109,26 @@ impl InstanceRecord {
     }
 }
 
-/// An output folder.
+/// The contents of an output folder.
 #[derive(Debug)]
 pub struct OutputFolder {
-    /// Where it is.
+    /// Path of the folder.
     pub path: PathBuf,
-    /// `run.json`; null when there is none.
+    /// The contents of `run.json`; null when there is none.
     pub run: Value,
-    /// Whether its job has come to its end.
+    /// Whether the job has finished.
     pub is_finished: bool,
-    /// All instances of a finished job; the clips that are done of another.
+    /// All instances of a finished job; the finished clips of an unfinished job.
     pub instances: Vec<InstanceRecord>,
-    /// Numbers of its batch files.
+    /// Numbers of the batch files.
     pub batches: BTreeSet<usize>,
 }
 
 impl OutputFolder {
-    /// Opens the folder at `path` and reads its manifest, or its ledger when the job has not finished.
+    /// Opens the folder at `path` and reads its manifest, or the ledger of an unfinished job.
     ///
     /// # Errors
-    /// When it is no output folder, or a file of it cannot be read or is damaged.
+    /// Fails when the folder is not an output folder, or a file in it cannot be read or is damaged.
     pub fn open(path: &Path) -> Result<Self, ReportError> {
         let batches = batch_numbers(path)?;
         let run = read_run(path)?;
@@ -157,7 +158,7 @@ impl OutputFolder {
         })
     }
 
-    /// Shards that are missing in results that were joined from shards.
+    /// The missing shards of a partial merge; empty for other results.
     #[must_use]
     pub fn missing_shards(&self) -> Vec<&str> {
         let missing = self.run[MERGED]["missing"].as_array();
@@ -165,11 +166,11 @@ impl OutputFolder {
         missing.filter_map(Value::as_str).collect()
     }
 
-    /// Reads the batches one after the other. Notes in each accepted instance what its row holds, then calls `visit` with
-    /// the row and its instance.
+    /// Reads the batches one by one. Fills the `frames` and `content` of each accepted instance, then calls `visit`
+    /// with the row and its instance.
     ///
     /// # Errors
-    /// When a batch cannot be read, or is not the one that the manifest names.
+    /// Fails when a batch cannot be read, or is not the one that the manifest names.
     pub fn read_rows(
         &mut self,
         mut visit: impl FnMut(&BatchRow, &InstanceRecord),
@@ -201,7 +202,8 @@ impl OutputFolder {
                 if let (Some(pairs), Some(swaps)) =
                     (record.clip.two_hand_pairs, record.clip.slot_swaps)
                 {
-                    // Landmarks in batches are in the order of detection; these count in the slots of the sequence.
+                    // Batches hold hands in the order of detection. These numbers count swaps in the slots of the
+                    // sequence.
                     (frames.pairs, frames.swaps) = (pairs, swaps);
                 }
                 record.frames = Some(frames);
@@ -226,7 +228,7 @@ fn mismatch(out: &Path, batch: usize, row: usize, values: &BatchRow) -> ReportEr
     }
 }
 
-/// `run.json`, or null when there is none.
+/// The contents of `run.json`; null when there is none.
 fn read_run(out: &Path) -> Result<Value, ReportError> {
     let path = out.join(RUN_NAME);
     if !path.exists() {
@@ -261,7 +263,7 @@ fn read_manifest(path: &Path) -> Result<Vec<InstanceRecord>, ReportError> {
     }
 }
 
-/// The clips that are done, from the ledger; none when there is no ledger.
+/// The finished clips of the ledger; empty when there is no ledger.
 fn read_ledger(out: &Path, run: &Value) -> Result<Vec<InstanceRecord>, ReportError> {
     let Some(ledger) = Ledger::open_read_only(out)? else {
         return Ok(Vec::new());
@@ -283,7 +285,7 @@ fn read_ledger(out: &Path, run: &Value) -> Result<Vec<InstanceRecord>, ReportErr
     Ok(clips.map(record).collect())
 }
 
-/// A row of the ledger. Its key is a list for a clip; what it keeps of a take has gloss and name.
+/// The record of a ledger row. The key of a clip is a JSON list; a take's gloss is in the `clip` column.
 fn of_clip(clip: &ClipRecord) -> InstanceRecord {
     type Key = (
         String,
@@ -331,7 +333,7 @@ fn of_row(row: &BatchRow) -> InstanceRecord {
     }
 }
 
-/// The first bytes of a hash of what was found in a clip; `None` when that is nothing.
+/// The first 8 bytes of a hash of the clip's hands and landmarks; `None` when no frame has a hand.
 fn content(row: &BatchRow) -> Option<i64> {
     let mut hasher = crate::digest::Hasher::default();
     let mut has_hand = false;

@@ -1,5 +1,5 @@
-//! The page: its head, what to do first, the sections, and where the numbers come from. Text from metadata and files is
-//! escaped: it can inject no markup, and none of its characters changes the direction of the text around it.
+//! The HTML page: head, findings, sections, settings and versions. Text from metadata and files is escaped, so that
+//! it can neither inject markup nor change the direction of the text around it.
 
 use super::ReportData;
 use super::doubt::share;
@@ -10,17 +10,17 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// A share of steps with swapped hands above this is worth a line.
+/// A larger share of steps with swapped hands is reported.
 const SWAPS_MIN: f64 = 0.02;
 
 const STYLE: &str = include_str!("style.css");
 
-/// Text that outsiders wrote, without control characters; markup escapes the rest.
+/// Escapes control characters in untrusted text. The markup escapes the rest.
 pub(super) fn shown(text: &str) -> Cow<'_, str> {
     untrusted::escape(text)
 }
 
-/// The whole page. Equal data give equal bytes.
+/// The whole page as HTML. Equal data give equal bytes.
 #[must_use]
 pub fn page(data: &ReportData) -> String {
     let markup = html! {
@@ -81,7 +81,7 @@ fn introduction(run: &Value) -> String {
     )
 }
 
-/// The numbers that everyone wants first.
+/// The most important numbers, as tiles.
 fn tiles(data: &ReportData) -> Markup {
     let totals = &data.totals;
     let classes = totals
@@ -113,7 +113,7 @@ fn tiles(data: &ReportData) -> Markup {
     }
 }
 
-/// What to do first: only what was found.
+/// The findings and what to do about them.
 fn findings(data: &ReportData) -> Markup {
     let totals = &data.totals;
     let frames = &totals.frames;
@@ -196,7 +196,7 @@ fn findings(data: &ReportData) -> Markup {
     }
 }
 
-/// Settings and versions.
+/// The section with settings and versions.
 fn provenance(run: &Value) -> Markup {
     let show = |value: &Value| match value {
         Value::String(text) => text.clone(),

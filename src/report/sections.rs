@@ -16,12 +16,12 @@ use super::svg::{Column, bar, columns, skeleton};
 use crate::dataset::acceptance::State;
 use maud::{Markup, html};
 
-/// Clips in a list of the worst.
+/// Largest number of clips in a list of the worst.
 const WORST_MAX: usize = 10;
-/// Rows of a list that is folded.
+/// Largest number of rows in a folded list.
 const ROWS_MAX: usize = 500;
 
-/// A number with a comma between thousands.
+/// Formats a number with a comma between thousands.
 pub(super) fn count(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -34,7 +34,7 @@ pub(super) fn count(number: usize) -> String {
     out
 }
 
-/// `part` of `whole` as a percentage; `-` of nothing.
+/// Formats `part` of `whole` as a percentage; `-` when `whole` is 0.
 pub(super) fn percent(part: usize, whole: usize) -> String {
     if whole == 0 {
         return "-".to_owned();
@@ -42,7 +42,7 @@ pub(super) fn percent(part: usize, whole: usize) -> String {
     format!("{:.1}\u{a0}%", 100.0 * share(part, whole))
 }
 
-/// A table. A heading that begins with `>` is one of numbers.
+/// A table. A `>` before a heading marks a column of numbers.
 pub(super) fn table(headings: &[&str], rows: &[Vec<Markup>]) -> Markup {
     let is_number = |n: usize| {
         headings
@@ -61,7 +61,7 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<Markup>]) -> Markup {
     }
 }
 
-/// A table in a fold, with its first rows and how many there are more.
+/// A collapsed table with the first [`ROWS_MAX`] rows, and the number of the others.
 fn folded(title: &str, headings: &[&str], rows: &[Vec<Markup>]) -> Markup {
     let more = rows.len().saturating_sub(ROWS_MAX);
     html! {
@@ -85,7 +85,7 @@ fn text(value: &str) -> Markup {
     html! { (shown(value)) }
 }
 
-/// The instances with the highest of a figure, at most [`WORST_MAX`], that have it at all.
+/// The instances with the highest value of a statistic, at most [`WORST_MAX`]. Instances with 0 are left out.
 fn worst(
     data: &ReportData,
     of: impl Fn(&FrameFigures) -> usize,
@@ -98,8 +98,8 @@ fn worst(
     clips
 }
 
-/// How many accepted clips fall between neighboring `limits`: at or above the first, below the second, and so on. The
-/// last column has no end.
+/// The number of values between neighboring `limits`: at or above one limit and below the next. The last column has
+/// no upper limit.
 fn histogram(values: impl Iterator<Item = usize>, limits: &[usize]) -> Vec<Column> {
     let mut counts = vec![0; limits.len()];
     for value in values {
@@ -374,7 +374,7 @@ pub(super) fn doubtful(data: &ReportData) -> Markup {
     }
 }
 
-/// A clip with its reasons and frames.
+/// The strip of a doubtful clip: its reasons and its frames.
 fn strip(clip: &DoubtfulClip, images: &[StripImage]) -> Markup {
     let record = &clip.record;
     #[expect(clippy::cast_precision_loss, reason = "sizes of images")]

@@ -14,19 +14,19 @@ use crate::video::turns::DecodeTurns;
 use serde_json::Value;
 use std::path::Path;
 
-/// Clips on a sheet, evenly spread over the output.
+/// Largest number of clips on a sheet. They are evenly spread over the output.
 const CLIPS_MAX: usize = 40;
-/// Tiles of a clip, evenly spread over its frames.
+/// Number of tiles per clip. They are evenly spread over its frames.
 const TILES: usize = 4;
-/// Characters of a caption.
+/// Length of a caption in characters.
 const CAPTION_CHARS: usize = 40;
-/// Width and height where the clip's are not known, in pixels.
+/// Width and height of a frame in pixels when those of the clip are unknown.
 const SIZE: [usize; 2] = [320, 240];
 
-/// The contact sheet of the folder `out` as PNG: over the frames of `dataset`, or on black.
+/// Draws the contact sheet of the folder `out` as PNG: on the frames of `dataset`, or on black.
 ///
 /// # Errors
-/// When the folder cannot be read, or a clip cannot be decoded because of the machine.
+/// Fails when the folder cannot be read, or the machine cannot decode clips.
 pub fn sheet(out: &Path, dataset: Option<&DatasetSource>) -> Result<Vec<u8>, ReportError> {
     let mut folder = OutputFolder::open(out)?;
     let stored = folder.instances.iter().filter_map(|record| record.stored);
@@ -36,7 +36,7 @@ pub fn sheet(out: &Path, dataset: Option<&DatasetSource>) -> Result<Vec<u8>, Rep
     let mut clips = Vec::new();
     let mut count = 0;
     folder.read_rows(|row, record| {
-        // The first of each of as many parts as fit.
+        // Divide all clips into `CLIPS_MAX` parts and take the first clip of each part.
         let part = |n: usize| n * CLIPS_MAX / total.max(1);
         let is_first = count == 0 || part(count) != part(count - 1);
         count += 1;
@@ -59,7 +59,7 @@ pub fn sheet(out: &Path, dataset: Option<&DatasetSource>) -> Result<Vec<u8>, Rep
         if let Some(reader) = &mut reader {
             let indices = records.iter().map(|record| record.frame_index);
             match reader.frames(&id, indices, |frame| frames.push(frame.clone())) {
-                // Its tiles stay black.
+                // The tiles of a clip that cannot be decoded stay black.
                 Ok(()) | Err(SourceError::Clip(_)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -79,7 +79,7 @@ pub fn sheet(out: &Path, dataset: Option<&DatasetSource>) -> Result<Vec<u8>, Rep
     png(&contact_sheet(&legend(&folder.run), &tiles, TILES)).map_err(ReportError::Image)
 }
 
-/// The frame of `record`, with its hands.
+/// The tile of `record`: `frame` with the hands drawn on it.
 fn drawn(name: &str, record: &FrameRecord, mut frame: RgbFrame) -> Tile {
     let mut hands = 0;
     for slot in (0..SLOTS).filter(|slot| has_hand(record, *slot)) {
@@ -100,12 +100,12 @@ fn black(clip: &ClipNumbers) -> RgbFrame {
         clip.width.unwrap_or(SIZE[0]),
         clip.height.unwrap_or(SIZE[1]),
     ];
-    // The shape counts, the size is the sheet's.
+    // Keep the aspect ratio of the clip and use the width of the sheet.
     let height = (SIZE[0].saturating_mul(height) / width.max(1)).clamp(1, 4 * SIZE[0]);
     RgbFrame::new(SIZE[0], height)
 }
 
-/// The meaning of colors and rows. Where slots are the order of detection, a color is a part of the numbers.
+/// The legend of colors and rows. With slots in the order of detection, each color stands for a range of the numbers.
 fn legend(run: &Value) -> [LegendEntry; 3] {
     let [first, second] = HAND_COLORS;
     let slots = run["settings"]["slots"].as_str().unwrap_or("detected");

@@ -1,5 +1,5 @@
-//! Charts and skeletons as inline SVG. Colors are Okabe and Ito's, which stay apart for the color-blind; each chart also
-//! has its numbers as text.
+//! Charts and skeletons as inline SVG. The colors are Okabe and Ito's, which color-blind people can tell apart. Each
+//! chart also has its numbers as text.
 
 use super::figures::has_hand;
 use crate::hand::landmarks::LANDMARKS;
@@ -8,26 +8,26 @@ use crate::sequence::normalize::SLOTS;
 use maud::{Markup, html};
 use std::fmt::Write as _;
 
-/// Width of a column chart with its axis, in its own units.
+/// Width of a column chart with its axis, in SVG units.
 const CHART_WIDTH: usize = 360;
-/// Height of its columns.
+/// Height of the columns, in SVG units.
 const CHART_HEIGHT: usize = 110;
-/// Space for the axis: left of the columns, below them.
+/// Space for the axis: left of the columns and below them.
 const AXIS: [usize; 2] = [34, 18];
-/// Labels below the columns, at most.
+/// Largest number of labels below the columns.
 const LABELS_MAX: usize = 9;
-/// Columns, at most.
+/// Largest number of columns.
 const COLUMNS_MAX: usize = 64;
 
 /// One column of a chart.
 pub(super) struct Column {
-    /// Below it.
+    /// Label below the column.
     pub(super) label: String,
-    /// From the bottom up.
+    /// Values of the pieces, from the bottom up.
     pub(super) values: Vec<usize>,
 }
 
-/// A chart of stacked columns. `series` names what is stacked; as shares of each column if `is_share`.
+/// A chart of stacked columns. `series` names the pieces. With `is_share` a piece is a share of its column.
 pub(super) fn columns(title: &str, series: &[&str], columns: &[Column], is_share: bool) -> Markup {
     let columns = joined(columns);
     let sums = || {
@@ -72,7 +72,7 @@ pub(super) fn columns(title: &str, series: &[&str], columns: &[Column], is_share
     }
 }
 
-/// Neighbors are joined where there are too many columns.
+/// Joins neighboring columns until there are at most [`COLUMNS_MAX`].
 fn joined(columns: &[Column]) -> Vec<Column> {
     let size = columns.len().div_ceil(COLUMNS_MAX).max(1);
     let join = |group: &[Column]| {
@@ -90,11 +90,11 @@ fn joined(columns: &[Column]) -> Vec<Column> {
     columns.chunks(size).map(join).collect()
 }
 
-/// The rectangles of a column.
+/// The rectangles of a stacked column.
 fn stack(column: &Column, x: usize, width: usize, whole: usize) -> Markup {
     let mut below = 0;
     let pieces = column.values.iter().enumerate().map(|(n, value)| {
-        // Edges are rounded, not heights, so that no gap opens between two pieces.
+        // Edges are rounded instead of heights, so that no gap opens between two pieces.
         let edge = |value: usize| value * CHART_HEIGHT * 10 / whole;
         let (bottom, top) = (edge(below), edge(below + value));
         below += value;
@@ -134,7 +134,7 @@ pub(super) fn bar(value: usize, whole: usize) -> Markup {
     }
 }
 
-/// Chains of landmarks that are drawn as one line: the palm's edge, then five fingers.
+/// Chains of landmarks, each drawn as one line: the palm's edge, then five fingers.
 const CHAINS: [&[usize]; 6] = [
     &[0, 5, 9, 13, 17, 0],
     &[0, 1, 2, 3, 4],
@@ -144,10 +144,10 @@ const CHAINS: [&[usize]; 6] = [
     &[17, 18, 19, 20],
 ];
 
-/// Width of a skeleton's image in its own units.
+/// Width of a skeleton's image in SVG units.
 const STRIP_WIDTH: f32 = 160.0;
 
-/// A frame of a clip: its hands, over `image` (a `data:` address) where there is one. `shape` is height / width.
+/// A frame of a clip: its hands, drawn over `image` (a `data:` URL) if there is one. `shape` is height / width.
 pub(super) fn skeleton(
     title: &str,
     frame: &FrameRecord,
@@ -184,7 +184,7 @@ fn chains(hand: &[[f32; 3]; LANDMARKS], height: f32) -> String {
         let mut command = 'M';
         for [x, y, _] in chain.iter().map(|landmark| hand[*landmark]) {
             if x.is_finite() && y.is_finite() {
-                // Far outside is as good as just outside.
+                // Points far outside of the image are clamped to just outside.
                 let [x, y] = [x, y].map(|share| share.clamp(-2.0, 3.0));
                 write!(path, "{command}{:.0} {:.0}", x * STRIP_WIDTH, y * height).ok();
                 command = 'L';

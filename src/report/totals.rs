@@ -7,7 +7,7 @@ use crate::sequence::normalize::SLOTS;
 use crate::sequence::{FrameRecord, sampling};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How often each number of hands was found, by the position of the frame in its sequence: `[position][hands]`.
+/// How often each number of hands was found, by position of the frame in the sequence: `[position][hands]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HandsByPosition(pub Vec<[usize; SLOTS + 1]>);
 
@@ -22,29 +22,29 @@ impl HandsByPosition {
     }
 }
 
-/// Instances of one state.
+/// The instances of one state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateFigures {
-    /// How many they are.
+    /// Number of instances.
     pub count: usize,
-    /// Reasons, numbers and names in them replaced by `…`, with how often each occurs and the first clip.
+    /// Reasons with `…` for numbers and names, each with its number of instances and its first clip.
     pub reasons: BTreeMap<String, (usize, String)>,
 }
 
-/// What is known of one class.
+/// Statistics of one class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClassFigures {
-    /// Its instances in the metadata.
+    /// Number of its instances in the metadata.
     pub instances: usize,
-    /// Accepted clips.
+    /// Number of accepted clips.
     pub accepted: usize,
-    /// Accepted clips by split.
+    /// Number of accepted clips by split.
     pub splits: BTreeMap<String, usize>,
-    /// Known signers of accepted clips.
+    /// Known signers of the accepted clips.
     pub signers: BTreeSet<i64>,
-    /// Sampled frames of accepted clips.
+    /// Number of sampled frames of the accepted clips.
     pub frames: usize,
-    /// Of these, frames with a hand.
+    /// Number of these frames with a hand.
     pub with_hand: usize,
 }
 
@@ -53,37 +53,38 @@ pub struct ClassFigures {
 pub struct Totals {
     /// Instances by state, in the order in which states are shown.
     pub states: Vec<(String, StateFigures)>,
-    /// The sums of all accepted clips; `longest_gap` is the longest of all.
+    /// The sums over all accepted clips; `longest_gap` is the maximum.
     pub frames: FrameFigures,
-    /// Accepted clips.
+    /// Number of accepted clips.
     pub accepted: usize,
-    /// Of these, clips whose batch was read.
+    /// Number of accepted clips whose batch was read.
     pub with_frames: usize,
-    /// Frames of the accepted signs, and how many of them their sequences cover, where both are known.
+    /// Number of frames of the accepted signs, and of those that their sequences cover, over the clips where both are
+    /// known.
     pub coverage: [u64; 2],
-    /// Accepted clips that a sequence does not cover: index of the instance, frames of the sign, frames behind its
-    /// end. Longest first.
+    /// Accepted clips that a sequence does not cover: index of the instance, frames of the sign, frames after the end
+    /// of the sequence. The clip with the most such frames comes first.
     pub truncated: Vec<(usize, u64, u64)>,
-    /// By gloss.
+    /// Statistics of the classes, by gloss.
     pub classes: BTreeMap<String, ClassFigures>,
-    /// Accepted clips by known signer.
+    /// Number of accepted clips by signer, without unknown signers.
     pub signers: BTreeMap<i64, usize>,
-    /// Signers with accepted clips in more than one split.
+    /// Number of signers with accepted clips in more than one split.
     pub signers_in_splits: usize,
-    /// Accepted clips by split.
+    /// Number of accepted clips by split.
     pub splits: BTreeMap<String, usize>,
-    /// Accepted clips by `width × height`, where it is known.
+    /// Number of accepted clips by width and height in pixels, where these are known.
     pub sizes: BTreeMap<(usize, usize), usize>,
-    /// Accepted clips by frames a second, rounded to a tenth, where it is known.
+    /// Number of accepted clips by frame rate in tenths of a frame per second, where it is known.
     pub rates: BTreeMap<i64, usize>,
-    /// Indices of accepted instances with equal landmarks, in groups.
+    /// Groups of accepted instances with equal landmarks, as indices.
     pub duplicates: Vec<Vec<usize>>,
-    /// Rows with a hand that was filled.
+    /// Number of rows with a filled hand.
     pub filled: usize,
 }
 
 impl Totals {
-    /// The totals of `instances`, whose sequences have at most `length` frames.
+    /// Computes the totals of `instances`. A full sequence has `length` frames.
     #[must_use]
     pub fn of(instances: &[InstanceRecord], length: usize) -> Self {
         let mut totals = Self::default();
@@ -149,14 +150,14 @@ impl Totals {
         totals
     }
 
-    /// Classes with an accepted clip and none in `split`.
+    /// The classes that have an accepted clip, but none in `split`.
     pub fn without_split<'a>(&'a self, split: &'a str) -> impl Iterator<Item = &'a str> {
         let classes = self.classes.iter().filter(|(_, class)| class.accepted > 0);
         let without = classes.filter(move |(_, class)| !class.splits.contains_key(split));
         without.map(|(gloss, _)| gloss.as_str())
     }
 
-    /// How many instances have the state of that name.
+    /// Number of instances with `state`.
     #[must_use]
     pub fn count(&self, state: State) -> usize {
         let found = self.states.iter().find(|(name, _)| name == state.name());
@@ -164,14 +165,14 @@ impl Totals {
     }
 }
 
-/// The groups with two members or more, in the order of their first members.
+/// The groups with at least two members, in the order of their first members.
 pub(super) fn groups<K: Ord>(members: BTreeMap<K, Vec<usize>>) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = members.into_values().filter(|g| g.len() > 1).collect();
     groups.sort();
     groups
 }
 
-/// The known states in their order, then others.
+/// The known states in their order, then the others.
 fn in_order(mut states: BTreeMap<&str, StateFigures>) -> Vec<(String, StateFigures)> {
     let known = State::ALL.map(|state| {
         let figures = states.remove(state.name()).unwrap_or_default();
@@ -195,8 +196,8 @@ fn add(total: &mut FrameFigures, clip: &FrameFigures) {
     total.same_side += clip.same_side;
 }
 
-/// Frames of the sign, and how many of them lie behind what a full sequence of `length` frames covers. `None` where the
-/// clip's length is not known, and for a take.
+/// Number of frames of the sign, and of those after the end of a full sequence of `length` frames. `None` when the
+/// clip's length is unknown, and for a take.
 #[must_use]
 pub(super) fn beyond_end(record: &InstanceRecord, length: usize) -> Option<[u64; 2]> {
     let frames = record.frames.as_ref()?;
@@ -211,7 +212,7 @@ pub(super) fn beyond_end(record: &InstanceRecord, length: usize) -> Option<[u64;
     Some([in_range, if is_full { beyond.min(in_range) } else { 0 }])
 }
 
-/// A reason with `…` for each number and each quoted text, so that alike reasons are equal.
+/// Replaces each number and each quoted text in a reason by `…`, so that similar reasons are equal.
 fn reason_kind(reason: &str) -> String {
     let mut kind = String::new();
     let mut is_quoted = false;
@@ -298,7 +299,7 @@ mod tests {
             ),
             (76, 12, 2)
         );
-        // 100 frames from frame 1 on, of which 64 are covered; all 49 of the short one.
+        // Three signs have 100 frames from frame 1 on, of which 64 are covered. The short one is covered completely.
         assert_eq!(totals.truncated, [(0, 100, 36), (2, 100, 36), (4, 100, 36)]);
         assert_eq!(totals.coverage, [349, 241]);
         assert_eq!(totals.duplicates, [vec![0, 2]]);

@@ -10,7 +10,7 @@ const SIZE_LANDMARKS: [usize; 2] = [0, 9];
 /// Hands whose landmarks are on average further apart are not the same, in sizes of the hand.
 const MATCH_MAX: f64 = 1.0;
 
-/// The hands of one image that were found twice.
+/// The hands of one image that both backends found.
 #[derive(Default)]
 struct Matches {
     /// Places of the same hand in both lists, in the order of the reference.
@@ -45,7 +45,7 @@ pub struct Quantiles {
     pub max: f32,
 }
 
-/// What the differences of all images come to.
+/// Summary of the differences in all images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AccuracyFigures {
     /// Number of images.
@@ -104,7 +104,7 @@ impl Accuracy {
         }
     }
 
-    /// What they come to.
+    /// Summarizes the differences.
     #[must_use]
     pub fn figures(mut self) -> AccuracyFigures {
         AccuracyFigures {

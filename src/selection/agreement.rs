@@ -111,7 +111,7 @@ impl Agreement {
             return Some("a landmark is missing or is not a number".to_owned());
         }
         let (share, found, allowed) = if is_reduced {
-            // Who allows more of every backend allows it of these too.
+            // A user who allows a larger difference of every backend allows it of these too.
             (
                 "95 % of x and y",
                 self.xy_p95,
@@ -126,7 +126,7 @@ impl Agreement {
     }
 }
 
-/// The values that so many percent of `values` do not exceed; 0 without values.
+/// For each of `percents`, the value that this percentage of `values` does not exceed; 0 without values.
 pub(super) fn quantiles<const N: usize>(values: &mut [f32], percents: [usize; N]) -> [f32; N] {
     values.sort_by(f32::total_cmp);
     let last = values.len().saturating_sub(1);

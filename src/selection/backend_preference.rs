@@ -24,7 +24,7 @@ impl BackendPreference {
     /// Parses `auto`, `cpu`, `fastest`, `fast`, `require:NAME` or `prefer:NAME`, where NAME is one of [`BACKENDS`].
     ///
     /// # Errors
-    /// Describes the allowed values.
+    /// Returns a description of the allowed values.
     pub fn parse(text: &str) -> Result<Self, String> {
         let named = |name: &str| {
             if BACKENDS.contains(&name) {

@@ -93,7 +93,7 @@ impl BackendChoice {
 /// machine before.
 ///
 /// # Errors
-/// The reason, when the required backend cannot be used.
+/// Returns the reason when the required backend cannot be used.
 pub fn choose(
     preference: &BackendPreference,
     outcomes: &[BenchmarkOutcome],
@@ -174,7 +174,7 @@ fn usable<'a>(
     if name == CPU {
         return Ok(metrics);
     }
-    // Models of a delegate's own have no published error. What chooses by itself holds them to the limits of 32 bits.
+    // A delegate's own models have no published error: the limits of 32 bits apply unless the user names it.
     let is_named = preference.name().is_some();
     let is_reduced = metrics.is_reduced && (is_named || name != CUSTOM);
     let refusal = if !is_reduced || is_named {

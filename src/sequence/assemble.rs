@@ -1,4 +1,4 @@
-//! The hands found in a clip's frames → the sequence: slots, gaps, rows, numbers. Pure.
+//! Assembles a sequence from the hands found in a clip's frames: slots, gaps, rows, numbers. Pure.
 
 use super::frame_plan::FramePlan;
 use super::frame_record::{FrameRecord, FrameTotal};
@@ -13,7 +13,7 @@ use ndarray::{Array2, ArrayViewMut1};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// A sequence, with the frames that it was made from.
+/// A sequence and the frames that it was made from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sequence {
     /// `[length, 126]` f32. Rows at the end are padding where there were fewer frames.
@@ -22,53 +22,53 @@ pub struct Sequence {
     pub mask: Vec<[bool; SLOTS]>,
     /// `[length][slot]`: whether that hand was filled between two frames that show it.
     pub filled: Vec<[bool; SLOTS]>,
-    /// The frame of each row as detected, at most `length`; of interpolated rows the frame that is nearest in time.
+    /// The frame of each row as detected, at most `length`; for interpolated rows the frame nearest in time.
     pub frames: Vec<FrameRecord>,
-    /// Frames that were looked at and show a hand, as the notebook counts them.
+    /// Number of sampled frames that show a hand, as the notebook counts them.
     pub frames_with_hand: usize,
     /// The part of the clip that is its sign.
     pub window: Window,
-    /// Number of frames of the clip; `None` where neither its container nor its end told it.
+    /// Number of frames of the clip; `None` when neither its container nor its end gave it.
     pub total_frames: Option<FrameTotal>,
     /// Size and rate of the clip.
     pub format: ClipFormat,
-    /// What became of the clip's frames.
+    /// Counts of the clip's frames and rows.
     pub figures: SequenceFigures,
 }
 
-/// What became of a clip's frames on their way into a sequence. The manifest has each under its name.
+/// Counts of a clip's frames and rows on the way into a sequence. The manifest has each under its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SequenceFigures {
-    /// Frames of the sign; `None` where its end is not known.
+    /// Number of frames of the sign; `None` when its end is not known.
     pub in_range: Option<u64>,
-    /// Frames of the sign behind the part that the stride reaches; `None` where its end is not known.
+    /// Number of frames of the sign beyond the part that the stride reaches; `None` when its end is not known.
     pub truncated: Option<u64>,
-    /// Frames that were looked at.
+    /// Number of sampled frames.
     pub sampled: usize,
-    /// Of these, frames with two hands.
+    /// Number of sampled frames with two hands.
     pub with_two_hands: usize,
-    /// Of these, frames whose two hands are said to be of one side.
+    /// Number of sampled frames whose two hands are detected as the same side.
     pub same_side_twice: usize,
-    /// Frames that were looked at in a row without a hand, between two with one, at most.
+    /// Longest run of sampled frames without a hand, between two with a hand.
     pub longest_gap: usize,
-    /// Consecutive frames that were looked at, both with two hands.
+    /// Number of pairs of consecutive sampled frames that both have two hands.
     pub two_hand_pairs: usize,
-    /// Of these, pairs between which the hands change slots.
+    /// Number of these pairs in which the hands change slots.
     pub slot_swaps: usize,
-    /// Rows with a hand that was filled.
+    /// Number of rows with a filled hand.
     pub filled: usize,
     /// Whether the clip was mirrored.
     pub mirrored: bool,
 }
 
 impl Sequence {
-    /// What the manifest says of the sequence.
+    /// The sequence's fields in the manifest, as a JSON object.
     #[must_use]
     pub fn manifest_fields(&self) -> Value {
         let ClipFormat { width, height, fps } = self.format;
         let mut fields = json!({
-            // Frames of the clip; null where neither its container nor its end told them.
+            // Frames of the clip; null when neither its container nor its end gave them.
             "declared_frames": self.total_frames.map(FrameTotal::count),
             "with_hand": self.frames_with_hand,
             "width": width,
@@ -84,8 +84,8 @@ impl Sequence {
     }
 }
 
-/// The sequence of `frames`: what the detector found in the frames of `plan`, in their order. There may be fewer than
-/// planned. `format` is that of the clip.
+/// Assembles the sequence of `frames`, the detector's results for the frames of `plan`, in their order. There may be
+/// fewer than planned. `format` is that of the clip.
 #[must_use]
 pub fn assemble(
     frames: Vec<FrameRecord>,
@@ -193,7 +193,7 @@ fn write_hand(
     has_hand(values)
 }
 
-/// Frames of the sign behind the last one that the stride reaches with all rows.
+/// Number of frames of the sign beyond the part that the stride reaches with all rows.
 fn truncated(plan: &FramePlan, spec: &SequenceSpec) -> Option<u64> {
     if spec.options.sampling != Sampling::Stride {
         return plan.in_range.map(|_| 0);
@@ -202,7 +202,7 @@ fn truncated(plan: &FramePlan, spec: &SequenceSpec) -> Option<u64> {
     plan.in_range.map(|count| count.saturating_sub(reach))
 }
 
-/// The longest run of `false` between two `true`.
+/// Length of the longest run of `false` between two `true`.
 fn longest_gap(seen: &[bool]) -> usize {
     let frames = seen.iter().enumerate().filter(|(_, seen)| **seen);
     let frames: Vec<usize> = frames.map(|(frame, _)| frame).collect();
@@ -210,7 +210,7 @@ fn longest_gap(seen: &[bool]) -> usize {
     gaps.max().unwrap_or(0)
 }
 
-/// For each of `length` rows, evenly over `positions`, the nearest of `frames`, which are there.
+/// The nearest of `frames` for each of `length` rows, evenly over `positions`. There is a frame for each position.
 fn nearest(frames: &[FrameRecord], positions: &[f64], length: usize) -> Vec<FrameRecord> {
     let mut at = 0;
     let rows = even_times(positions, length).filter_map(|due| {

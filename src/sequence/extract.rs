@@ -1,4 +1,5 @@
-//! A clip's images → one sequence: which frames are sampled, the hands in them, the notebook's numbers.
+//! Makes a sequence from a clip's images: samples frames, finds the hands in them and computes the notebook's
+//! numbers.
 
 use super::assemble::{Sequence, assemble};
 use super::frame_plan::{FramePlan, in_range};
@@ -8,30 +9,31 @@ use super::sampling::{sampled, window};
 use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::hand::{Detector, Model, ModelError, Tracker};
 
-/// Gets each sampled image with the hands found in it; `false` gives the clip up.
+/// Receives each sampled image with the hands found in it. Returns `false` to stop reading the clip.
 pub type FrameCallback<'a> = dyn FnMut(&RgbFrame, &FrameRecord) -> bool + 'a;
 
 /// Why a clip gave no sequence.
 #[derive(Debug, thiserror::Error)]
 pub enum ExtractError {
-    /// The callback stopped it.
+    /// The callback returned `false`.
     #[error("given up")]
     GivenUp,
     /// The clip cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// A model failed, as it would for every clip.
+    /// A model failed. It would also fail for other clips.
     #[error(transparent)]
     Model(#[from] ModelError),
 }
 
 /// Reads `source` from its first frame and makes the sequence of its frames `frame_start..frame_end` (as in the
 /// metadata: 0-based here, 0 and below meaning "from the start" and "to the end"), for a `spec` that needs no times
-/// ([`SequenceSpec::needs_times`]). A source that does not declare its number of frames is read to its end or to the last
-/// sampled frame.
+/// ([`SequenceSpec::needs_times`]). A source that does not declare its number of frames is read to its end or to the
+/// last sampled frame.
 ///
 /// # Errors
-/// When the first image cannot be had, a model fails or `on_frame` gives up. A source that ends early is no error.
+/// Fails when the first image cannot be read, a model fails or `on_frame` returns `false`. A source that ends early
+/// is no error.
 pub fn extract<M: Model>(
     source: &mut dyn FrameSource,
     detector: &mut Detector<M>,
@@ -59,11 +61,11 @@ pub fn extract<M: Model>(
     Ok(assemble(frames, &plan, format, spec))
 }
 
-/// Finds the hands in the frames `indexes` of `source`, which stands at its start. Fewer frames are returned where it ends
-/// early.
+/// Finds the hands in the frames `indexes` of `source`, which must be at its start. Returns fewer frames when the
+/// source ends early.
 ///
 /// # Errors
-/// When an image cannot be had, a model fails or `on_frame` gives up.
+/// Fails when an image cannot be read, a model fails or `on_frame` returns `false`.
 pub fn read_frames<M: Model>(
     source: &mut dyn FrameSource,
     detector: &mut Detector<M>,

@@ -1,4 +1,4 @@
-//! Which frames of a clip are looked at, once the times of all its frames are known. Pure arithmetic.
+//! Chooses the frames of a clip to sample, once the times of all its frames are known. Pure arithmetic.
 
 use super::frame_record::FrameTotal;
 use super::options::{FrameRange, Sampling, SequenceSpec};
@@ -9,23 +9,23 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FrameTimes(Vec<f64>);
 
-/// The frames of a clip that are looked at, and when they are shown.
+/// The sampled frames of a clip, and when they are shown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FramePlan {
     /// The part of the clip that is its sign. It may end after the last decoded frame.
     pub window: Window,
-    /// Number of frames of the clip; `None` where neither its container nor its end told it.
+    /// Number of frames of the clip; `None` when neither its container nor its end gave it.
     pub total: Option<FrameTotal>,
-    /// Frames in `window`; `None` where its end is not known.
+    /// Number of frames in `window`; `None` when its end is not known.
     pub in_range: Option<u64>,
-    /// The frames that are looked at, ascending, 0-based.
+    /// Indexes of the sampled frames, ascending, 0-based.
     pub indexes: Vec<u64>,
-    /// When each of `indexes` is shown: its number in a clip of constant rate, seconds in one of variable rate.
+    /// When each of `indexes` is shown: its index in a clip of constant rate, seconds in one of variable rate.
     pub positions: Vec<f64>,
 }
 
 impl FramePlan {
-    /// The plan of a clip whose frames are placed in time by their number.
+    /// The plan of a clip whose frames are placed in time by their index.
     pub(super) fn by_number(
         window: Window,
         total: Option<FrameTotal>,
@@ -43,7 +43,7 @@ impl FramePlan {
 }
 
 impl FrameTimes {
-    /// The times of a clip's frames, by its container.
+    /// The times of a clip's frames, as its container gives them.
     #[must_use]
     pub fn new(times: &[Option<Duration>]) -> Self {
         let first = times.iter().flatten().next().copied().unwrap_or_default();
@@ -79,8 +79,8 @@ impl FrameTimes {
 }
 
 impl SequenceSpec {
-    /// Whether the choice of frames or their places in time need the times of all frames of a clip. Without them a clip is
-    /// read once.
+    /// Whether the choice of frames or their places in time depend on the times of all frames of a clip. If not, a
+    /// clip is read once.
     #[must_use]
     pub fn needs_times(&self) -> bool {
         let options = &self.options;
@@ -90,8 +90,8 @@ impl SequenceSpec {
     }
 }
 
-/// Chooses the frames of a clip whose decoded frames have `times`. `frame_start` and `frame_end` are as in the metadata,
-/// `declared` is the number of frames that the container declares.
+/// Chooses the frames of a clip whose decoded frames have `times`. `frame_start` and `frame_end` are as in the
+/// metadata, `declared` is the number of frames that the container declares.
 #[must_use]
 pub fn plan_frames(
     spec: &SequenceSpec,
@@ -147,8 +147,8 @@ pub fn plan_frames(
     }
 }
 
-/// Whether the frames of a sequence cannot be read without reading further than the decoded ones, which have `times`. The
-/// other parameters are as in [`plan_frames`].
+/// Whether the frames of a sequence require reading beyond the decoded frames, which have `times`. The other
+/// parameters are those of [`plan_frames`].
 #[must_use]
 pub fn reads_beyond(
     spec: &SequenceSpec,
@@ -162,7 +162,7 @@ pub fn reads_beyond(
     spec.needs_times() || indexes.any(|index| index >= times.len() as u64)
 }
 
-/// Number of frames in `window`; `None` where its end is not known.
+/// Number of frames in `window`; `None` when its end is not known.
 pub(super) fn in_range(
     spec: &SequenceSpec,
     window: Window,
@@ -179,9 +179,9 @@ pub(super) fn in_range(
     Some(end.saturating_sub(window.start))
 }
 
-/// The metadata's frames `frame_start..=frame_end`, 1-based, of a clip of `total` frames, `decoded` of which can be read.
-/// An end of 0 or below is the end of the clip. A range that does not fit the clip belongs to the film that the clip was
-/// cut from: the clip is the sign.
+/// The metadata's frames `frame_start..=frame_end`, 1-based, of a clip of `total` frames, `decoded` of which can be
+/// read. An end of 0 or below is the end of the clip. A range that does not fit the clip belongs to the film that the
+/// clip was cut from: the whole clip is then the sign.
 fn trimmed_window(frame_start: i64, frame_end: i64, total: u64, decoded: u64) -> Window {
     let start = u64::try_from(frame_start.saturating_sub(1)).unwrap_or(0);
     let end = u64::try_from(frame_end).ok().filter(|end| *end > 0);
@@ -200,13 +200,13 @@ fn trimmed_window(frame_start: i64, frame_end: i64, total: u64, decoded: u64) ->
     }
 }
 
-/// Whether the times of a range are those of a variable rate: all are known and ascend, and some frame is more than half a
+/// Whether the times of a range have a variable rate: all are known and ascend, and some frame is more than half a
 /// mean interval away from its place on an even grid.
 fn is_variable(seconds: &[f64]) -> bool {
     let (Some(&first), Some(&last)) = (seconds.first(), seconds.last()) else {
         return false;
     };
-    // NaN is not less than anything.
+    // A comparison with NaN is false.
     let ascends = seconds.windows(2).all(|pair| pair[0] < pair[1]);
     let mean = (last - first) / to_f64(seconds.len() as u64 - 1);
     let is_off =
@@ -214,7 +214,7 @@ fn is_variable(seconds: &[f64]) -> bool {
     ascends && (0..).zip(seconds).any(is_off)
 }
 
-/// At most `length` of `count` frames, evenly, the first and the last included.
+/// At most `length` of `count` frames, evenly spaced, with the first and the last.
 fn even(count: usize, length: usize) -> Vec<u64> {
     let (count, length) = (count as u64, length as u64);
     if count <= length {
@@ -230,8 +230,8 @@ fn even(count: usize, length: usize) -> Vec<u64> {
     (0..length).map(index).collect()
 }
 
-/// At most `length` frames, each the nearest to its place on an even grid in time, the first and the last included. Of two
-/// equally near frames the earlier. None is taken twice.
+/// At most `length` frames, each the nearest to its place on an even grid in time, with the first and the last. Of
+/// two equally near frames the earlier is taken. No frame is taken twice.
 fn even_in_time(seconds: &[f64], length: usize) -> Vec<u64> {
     let count = seconds.len();
     if count <= length || length < 2 {
@@ -246,7 +246,7 @@ fn even_in_time(seconds: &[f64], length: usize) -> Vec<u64> {
         while at + 1 < count && (seconds[at + 1] - due).abs() < (seconds[at] - due).abs() {
             at += 1;
         }
-        // Frames are left for the rows that follow.
+        // Enough frames must remain for the following rows.
         at = at.min(count - (length - row));
         indexes.push(at as u64);
         at += 1;

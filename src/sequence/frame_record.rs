@@ -1,4 +1,4 @@
-//! What the detector found in one frame.
+//! The detector's result for one frame.
 
 use super::normalize::SLOTS;
 use crate::hand::landmarks::LANDMARKS;
@@ -15,14 +15,14 @@ pub struct FrameRecord {
     pub landmarks: [[[f32; 3]; LANDMARKS]; SLOTS],
     /// 0 left, 1 right, -1 none.
     pub handedness: [i8; SLOTS],
-    /// Probability of that side; 0 for empty slots.
+    /// Probability of this side; 0 for empty slots.
     pub handedness_score: [f32; SLOTS],
     /// `[slot][landmark][x, y, z]` in metres about the hand's center, axes of the image; empty slots are zero.
     pub world: [[[f32; 3]; LANDMARKS]; SLOTS],
 }
 
 impl FrameRecord {
-    /// The result for frame `index`: the first [`SLOTS`] of `hands`, in their order.
+    /// The record of frame `index`: the first [`SLOTS`] of `hands`, in their order.
     #[must_use]
     pub fn of(index: u64, hands: &[Hand]) -> Self {
         let mut out = Self {
@@ -47,14 +47,14 @@ impl FrameRecord {
 /// The number of frames of a clip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameTotal {
-    /// As its container declares.
+    /// The number that the container declares.
     Declared(u64),
-    /// As counted to its end, because the container does not declare it.
+    /// The number counted up to the clip's end, because the container declares none.
     Counted(u64),
 }
 
 impl FrameTotal {
-    /// The number.
+    /// Number of frames.
     #[must_use]
     pub fn count(self) -> u64 {
         match self {

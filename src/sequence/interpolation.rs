@@ -1,4 +1,4 @@
-//! Hands between two frames in which they were seen: linear in time, in f64, as `numpy.interp` computes it.
+//! Interpolates hands between two frames that show them: linear in time, in f64, like `numpy.interp`.
 
 use crate::hand::landmarks::LANDMARKS;
 
@@ -8,14 +8,14 @@ pub(super) type HandPoints = [[f32; 3]; LANDMARKS];
 /// The hand of a slot in a row of a sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct SlotRow {
-    /// Its landmarks; `None` where no hand was seen or filled.
+    /// Its landmarks; `None` when no hand was seen or filled.
     pub(super) hand: Option<HandPoints>,
-    /// Whether it was not seen but filled.
+    /// Whether it was filled and not seen.
     pub(super) is_filled: bool,
 }
 
-/// A row for each frame of `track`, the hands of one slot in the frames at `positions`. Gaps between two hands of at most
-/// `max_gap` frames are filled.
+/// Returns a row for each frame of `track`, the hands of one slot in the frames at `positions`. Gaps of at most
+/// `max_gap` frames between two hands are filled.
 pub(super) fn fill_gaps(
     track: &[Option<HandPoints>],
     positions: &[f64],
@@ -26,8 +26,8 @@ pub(super) fn fill_gaps(
     positions.iter().take(track.len()).map(row).collect()
 }
 
-/// `length` rows, evenly over `positions`, from `track`, the hands of one slot in the frames there. A row between two hands
-/// with at most `max_gap` frames without one between them is filled.
+/// Returns `length` rows, evenly over `positions`, from `track`, the hands of one slot in the frames at these
+/// positions. A row between two hands is filled when at most `max_gap` frames without a hand are between them.
 pub(super) fn resample(
     track: &[Option<HandPoints>],
     positions: &[f64],
@@ -59,9 +59,9 @@ pub(super) fn even_times(positions: &[f64], length: usize) -> impl Iterator<Item
 
 /// The hands of one slot that were seen.
 struct Observations<'a> {
-    /// The number of the frame among those that were looked at, its time and the hand.
+    /// For each hand: the index among the sampled frames, its time and its landmarks.
     hands: Vec<(usize, f64, &'a HandPoints)>,
-    /// Index of the last hand that is not after the last time that was asked for.
+    /// Index of the last hand that is not after the last requested time.
     at: usize,
 }
 
@@ -77,7 +77,7 @@ impl<'a> Observations<'a> {
         }
     }
 
-    /// The hand at time `at`, which is not before the one asked for last.
+    /// The hand at time `at`, which must not be before the last requested time.
     fn at(&mut self, at: f64, max_gap: usize) -> SlotRow {
         while self.hands.get(self.at + 1).is_some_and(|next| next.1 <= at) {
             self.at += 1;

@@ -1,10 +1,10 @@
 //! From images to the notebook's sequences: which frames are sampled, and what numbers they become. Pure.
 //!
-//! [`options`] are what a user can choose. [`plan_frames`] chooses the frames of a clip by the times of all of them, and
-//! [`assemble()`] makes the sequence of what was found in them. Where no time is needed, [`extract()`] reads a clip in a
-//! single pass, with the same result. A camera's frames go through [`sign_recorder`], which cuts them into signs
-//! ([`segmenter`]), labels them ([`recording_plan`]) and picks the frames that a clip at the dataset's rate would have
-//! had ([`resample`]).
+//! [`options`] are the user's choices. [`plan_frames`] chooses the frames of a clip from the times of all frames, and
+//! [`assemble()`] makes the sequence from the hands found in them. Where no time is needed, [`extract()`] reads a
+//! clip in a single pass, with the same result. A camera's frames go through [`sign_recorder`], which cuts them into
+//! signs ([`segmenter`]), labels them ([`recording_plan`]) and picks the frames that a clip at the dataset's rate
+//! would have had ([`resample`]).
 
 pub mod assemble;
 pub mod extract;

@@ -1,16 +1,16 @@
-//! Normalization: each hand about its wrist, scaled by wrist → middle knuckle. f32 throughout, no fused multiply-add, so
-//! that the notebook's numbers are numpy's bit for bit.
+//! Normalization: each hand about its wrist, scaled by wrist → middle knuckle. f32 throughout, no fused multiply-add,
+//! so that the notebook's numbers are numpy's bit for bit.
 
 use super::options::{SequenceOptions, ZScale};
 use crate::frame::ClipFormat;
 use crate::hand::landmarks::{LANDMARKS, MIDDLE_MCP, WRIST};
 
-/// Hands a frame has room for in a sequence.
+/// Maximum number of hands of a frame in a sequence.
 pub const SLOTS: usize = 2;
-/// Numbers a frame: 2 hands × 21 landmarks × (x, y, z).
+/// Numbers per frame: 2 hands × 21 landmarks × (x, y, z).
 pub const FEATURES: usize = SLOTS * LANDMARKS * 3;
 
-/// numpy's `allclose(hand, 0)`: a hand of nothing but such values is no hand.
+/// Tolerance of numpy's `allclose(hand, 0)`: a hand with only such values counts as no hand.
 const ZERO_MAX: f32 = 1e-8;
 /// Hands smaller than this are shifted but not scaled.
 const SCALE_MIN: f64 = 1e-6;
@@ -18,20 +18,20 @@ const SCALE_MIN: f64 = 1e-6;
 /// The units in which a hand is normalized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HandScale {
-    /// Factor of y before everything else.
+    /// Factor that y is multiplied by first.
     pub aspect: f32,
     /// The unit of z.
     pub z: ZScale,
 }
 
 impl HandScale {
-    /// The notebook's.
+    /// The notebook's units.
     pub const NOTEBOOK: Self = Self {
         aspect: 1.0,
         z: ZScale::Raw,
     };
 
-    /// As `options` say for a clip of `format`.
+    /// The units that `options` select for a clip of `format`.
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
@@ -50,15 +50,15 @@ impl HandScale {
     }
 }
 
-/// Normalizes one hand: x and y relative to the wrist and in units of the wrist → middle knuckle distance; z as `scale`
-/// says. A hand smaller than 1e-6 is shifted, not scaled.
+/// Normalizes one hand: x and y relative to the wrist and in units of the wrist → middle knuckle distance; z in the
+/// unit of `scale`. A hand smaller than 1e-6 is shifted, not scaled.
 #[must_use]
 pub fn normalize(mut hand: [[f32; 3]; LANDMARKS], scale: HandScale) -> [[f32; 3]; LANDMARKS] {
     if hand.iter().flatten().all(|v| v.abs() <= ZERO_MAX) {
         return hand;
     }
     for p in &mut hand {
-        // Times 1 leaves every bit as it is.
+        // A factor of 1 keeps every bit.
         p[1] *= scale.aspect;
     }
     let [wrist_x, wrist_y, _] = hand[WRIST];
@@ -166,7 +166,7 @@ mod tests {
             });
             let moved = base.map(|[x, y, z]| [x * s + dx, y * s + dy, z]);
             let (a, b) = (features(&[base]), features(&[moved]));
-            // A knuckle on the wrist leaves the scale open.
+            // A knuckle on the wrist gives no scale.
             let d = ((base[9][0] - base[0][0]).powi(2) + (base[9][1] - base[0][1]).powi(2)).sqrt();
             prop_assume!(d > 0.05);
             for (x, y) in a.iter().zip(&b) {

@@ -1,4 +1,4 @@
-//! What a user can choose about the numbers of a sequence, and the two profiles: named sets of defaults.
+//! The user's choices for the numbers of a sequence, and the two profiles: named sets of defaults.
 
 use std::num::NonZeroU64;
 
@@ -14,7 +14,7 @@ pub trait NamedChoice: Copy + PartialEq + Send + Sync + Sized + 'static {
         named.map_or("", |(_, name)| name)
     }
 
-    /// The value of that name.
+    /// The value with this name; `None` for an unknown name.
     #[must_use]
     fn from_name(name: &str) -> Option<Self> {
         let named = Self::NAMED.iter().find(|(_, known)| *known == name);
@@ -34,16 +34,17 @@ pub enum Profile {
 /// Which frames of a clip are its sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameRange {
-    /// The notebook's reading of the metadata: `frame_start` is used 0-based, and a clip that ends before it is empty.
+    /// The notebook's reading of the metadata: `frame_start` is used 0-based, and a clip that ends before it is
+    /// empty.
     AsWritten,
     /// The metadata's frames, 1-based, the last one included. A clip that is shorter than its range is a trimmed clip
     /// and is read whole.
     Auto,
-    /// All frames of the clip, whatever the metadata say.
+    /// All frames of the clip, whatever the metadata states.
     Whole,
 }
 
-/// Which rows a sequence of L rows is made of.
+/// Which frames or times become the rows of a sequence of L rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampling {
     /// Every Nth frame, the first L of them.
@@ -54,7 +55,7 @@ pub enum Sampling {
     Interpolate,
 }
 
-/// Which hand has which slot.
+/// Which hand of a frame gets which slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slots {
     /// In the order of detection.
@@ -63,7 +64,7 @@ pub enum Slots {
     Sides,
 }
 
-/// What stands in the place of a hand that was not seen.
+/// The value in place of a hand that was not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// Zeros.
@@ -79,20 +80,20 @@ pub enum Missing {
 /// The unit of z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZScale {
-    /// As detected: in image widths.
+    /// As detected, in units of the image's width.
     Raw,
-    /// In the unit of x and y: the distance from wrist to middle knuckle.
+    /// In the unit of x and y, the distance from wrist to middle knuckle.
     Scaled,
-    /// Zero.
+    /// All z are zero.
     Drop,
 }
 
 /// Which clips are mirrored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mirroring {
-    /// None.
+    /// No clip is mirrored.
     None,
-    /// Those whose dominant hand is the left one, so that the dominant hand is always in slot 1.
+    /// Clips whose dominant hand is the left one, so that the dominant hand is always in slot 1.
     Dominant,
 }
 
@@ -101,13 +102,13 @@ pub enum Mirroring {
 pub struct SequenceOptions {
     /// Which frames of a clip are its sign.
     pub frame_range: FrameRange,
-    /// Which rows a sequence is made of.
+    /// Which frames or times become the rows.
     pub sampling: Sampling,
-    /// Which hand has which slot.
+    /// Which hand of a frame gets which slot.
     pub slots: Slots,
-    /// What stands in the place of a hand that was not seen.
+    /// The value in place of a hand that was not seen.
     pub missing: Missing,
-    /// Longest gap that is filled: frames that were looked at, without this hand, between two with it.
+    /// Longest gap that is filled: sampled frames without this hand, between two with it.
     pub max_gap: usize,
     /// Whether y is multiplied by height / width before normalizing, so that a hand keeps its shape.
     pub aspect: bool,
@@ -117,12 +118,12 @@ pub struct SequenceOptions {
     pub mirror: Mirroring,
 }
 
-/// What a sequence is made of.
+/// The parameters of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SequenceSpec {
-    /// Frames in a sequence.
+    /// Number of frames in a sequence.
     pub length: usize,
-    /// One frame of this many is sampled.
+    /// Every `stride`-th frame is sampled.
     pub stride: NonZeroU64,
     /// VIDEO mode: hands are tracked from sampled frame to sampled frame.
     pub tracking: bool,
@@ -130,9 +131,9 @@ pub struct SequenceSpec {
     pub options: SequenceOptions,
 }
 
-/// The default of [`SequenceOptions::max_gap`]. In 41 public clips of WLASL, of which every second frame was looked at and
-/// hands were put by sides, none of the 11 gaps is longer. A straight line over 4 frames in which the hand was seen misses
-/// it by 0.17 of the distance from wrist to knuckle in the median, one over 8 frames by 0.29.
+/// The default of [`SequenceOptions::max_gap`]. In 41 public clips of WLASL, with every second frame sampled and
+/// hands placed by sides, none of the 11 gaps is longer. A straight line over 4 frames in which the hand was seen
+/// misses it by 0.17 of the distance from wrist to knuckle in the median, one over 8 frames by 0.29.
 pub const MAX_GAP: usize = 4;
 
 impl Profile {
@@ -171,14 +172,15 @@ impl Profile {
 }
 
 impl Default for SequenceOptions {
-    /// The notebook's.
+    /// The options of the notebook profile.
     fn default() -> Self {
         Profile::Notebook.options()
     }
 }
 
 impl SequenceOptions {
-    /// These options for a camera's takes. A take has no frame range, and its frames are picked by the dataset's rate.
+    /// These options for a camera's takes. A take has no frame range, and its frames are picked by the dataset's
+    /// rate.
     #[must_use]
     pub fn of_takes(self) -> Self {
         Self {
@@ -196,7 +198,7 @@ impl Missing {
         matches!(self, Self::Interpolate | Self::InterpolateNan)
     }
 
-    /// What stands in the place of a hand that was neither seen nor filled.
+    /// The value in place of a hand that was neither seen nor filled.
     #[must_use]
     pub fn placeholder(self) -> f32 {
         match self {

@@ -1,4 +1,4 @@
-//! Which signs of a camera become takes, and under which label.
+//! Decides which signs of a camera become takes, and under which label.
 //!
 //! A request is for a number of takes of one gloss, with a countdown before each. Pure: the caller gives the time.
 
@@ -65,19 +65,19 @@ impl RecordRequest {
     }
 }
 
-/// What the signer is expected to do.
+/// What the signer should do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordingPhase {
     /// No take is requested.
     Idle,
-    /// A take begins when the countdown is over.
+    /// A take can begin when the countdown is over.
     Countdown {
-        /// Time until then.
+        /// Time left of the countdown.
         left: Duration,
         /// Number of the take, from 1.
         take: u32,
     },
-    /// The next sign is a take.
+    /// The next sign becomes a take.
     Open {
         /// Number of the take, from 1.
         take: u32,
@@ -85,7 +85,7 @@ pub enum RecordingPhase {
 }
 
 impl RecordingPhase {
-    /// The name in messages.
+    /// Name of the phase in messages.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -104,7 +104,7 @@ struct ActiveRequest {
     opens: Duration,
 }
 
-/// What is recorded.
+/// Which signs are recorded.
 #[derive(Clone, Debug, Default)]
 pub struct RecordingPlan {
     /// Whether signs are kept while there is no request.
@@ -113,7 +113,7 @@ pub struct RecordingPlan {
 }
 
 impl RecordingPlan {
-    /// A plan without a request. With `keeps_all` every sign is kept under [`UNLABELLED`], else requested ones only.
+    /// A plan without a request. With `keeps_all` every sign is kept under [`UNLABELLED`], else only requested ones.
     #[must_use]
     pub fn new(keeps_all: bool) -> Self {
         Self {
@@ -137,25 +137,25 @@ impl RecordingPlan {
         self.running = None;
     }
 
-    /// The request, also one that is complete.
+    /// The request, even if it is complete.
     #[must_use]
     pub fn request(&self) -> Option<&RecordRequest> {
         self.running.as_ref().map(|r| &r.request)
     }
 
-    /// Takes so far and takes requested; `None` without a request.
+    /// Number of takes recorded and requested; `None` without a request.
     #[must_use]
     pub fn progress(&self) -> Option<(u32, u32)> {
         self.running.as_ref().map(|r| (r.taken, r.request.count))
     }
 
-    /// Whether the request has all its takes, or there is none.
+    /// Whether the request has all its takes, or there is no request.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.progress().is_none_or(|(taken, count)| taken >= count)
     }
 
-    /// What is expected at `now`.
+    /// The phase at the time `now`.
     #[must_use]
     pub fn phase(&self, now: Duration) -> RecordingPhase {
         match &self.running {
@@ -180,7 +180,7 @@ impl RecordingPlan {
         }
     }
 
-    /// Counts a sign that ended at `now`; returns its label, or `None` when it is not to be kept.
+    /// Counts a sign that ended at `now`. Returns its label; `None` when the sign must not be kept.
     pub fn claim(&mut self, now: Duration) -> Option<Arc<str>> {
         match self.phase(now) {
             RecordingPhase::Open { .. } => {
@@ -194,8 +194,8 @@ impl RecordingPlan {
         }
     }
 
-    /// Counts the last take of `gloss` as not recorded, if it is the request's: it was discarded or is too short. The
-    /// countdown of the next begins at `since`.
+    /// Takes back the last take of `gloss`, if it is the request's: it was discarded or is too short. The next
+    /// countdown begins at `since`.
     pub fn retry(&mut self, gloss: &str, since: Duration) {
         if let Some(running) = &mut self.running
             && *running.request.gloss == *gloss
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(plan.claim(S * 13).as_deref(), Some("book"));
         assert_eq!(plan.phase(S * 14), RecordingPhase::Idle);
         assert_eq!(plan.claim(S * 14), None);
-        // Discarded after the last: recorded once more.
+        // The last take was discarded, so one more is recorded.
         plan.retry("deaf", S * 15);
         assert_eq!(plan.phase(S * 15), RecordingPhase::Idle);
         plan.retry("book", S * 15);
@@ -255,9 +255,9 @@ mod tests {
 
     #[test]
     fn requests_that_are_not_valid_are_refused() {
-        let check = |gloss: &str, count, seconds, says: &str| {
+        let check = |gloss: &str, count, seconds, expected: &str| {
             let error = RecordRequest::new(gloss, count, S * seconds).unwrap_err();
-            assert!(error.to_string().contains(says), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
         };
         check(" ", 1, 0, "gloss");
         check("a\nb", 1, 0, "gloss");

@@ -1,4 +1,5 @@
-//! Selects the frames of a camera that a sequence is made of, so that it spans the same time as a clip of the dataset.
+//! Selects the frames of a camera that a sequence is made of, so that it spans the same time as a clip of the
+//! dataset.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -6,9 +7,9 @@ use std::time::Duration;
 /// The times at which a sequence samples its sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResampleGrid {
-    /// Time from frame to frame at the dataset's rate; above zero. WLASL's clips have 25 or 30 frames per second.
+    /// Time between frames at the dataset's rate; above zero. WLASL's clips have 25 or 30 frames per second.
     pub frame: Duration,
-    /// One frame of this many is sampled.
+    /// Every `stride`-th frame is sampled.
     pub stride: NonZeroU64,
 }
 
@@ -17,7 +18,7 @@ pub struct ResampleGrid {
 pub struct SamplePoint {
     /// The frame's number as a clip at the dataset's rate would count it, from 0.
     pub number: u64,
-    /// Index of the nearest frame in time; `None` when none is within one step: the camera was away.
+    /// Index of the nearest frame in time; `None` when none is within one step, because the camera gave no frames.
     pub nearest: Option<usize>,
 }
 
@@ -51,7 +52,7 @@ impl ResampleGrid {
         let mut due = first;
         (0..count)
             .map(|nth| {
-                // Of two equally near frames the earlier.
+                // Of two equally near frames the earlier is taken.
                 while times
                     .get(at + 1)
                     .is_some_and(|next| next.abs_diff(due) < times[at].abs_diff(due))

@@ -1,6 +1,6 @@
 //! Which frames of a clip the notebook samples.
 //!
-//! Pure arithmetic on frame indexes, all of them 0-based; knows nothing of decoders or images.
+//! Pure arithmetic on frame indexes, all of them 0-based, without decoders or images.
 
 use std::num::NonZeroU64;
 
@@ -21,8 +21,8 @@ impl Window {
     }
 }
 
-/// The notebook's frame range for `frame_start` and `frame_end` of the metadata in a clip of `total` frames. For a clip whose
-/// `total` is not known, `u64::MAX` means the end of the clip.
+/// The notebook's frame range for `frame_start` and `frame_end` of the metadata in a clip of `total` frames. For a
+/// clip whose `total` is not known, `u64::MAX` means the end of the clip.
 ///
 /// * An end of 0, a negative end and an end that is not after the start mean the end of the clip.
 /// * The metadata's 1-based start is used as a 0-based index.

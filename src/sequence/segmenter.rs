@@ -1,33 +1,34 @@
-//! A stream of frames → signs: one begins when hands are seen for a while, and ends when they are gone for a while.
+//! Cuts a stream of frames into signs: one begins when hands are seen for a while, and ends when they are gone for a
+//! while.
 //!
-//! Only the times of the frames count, so a slow device cuts where a fast one does. The content of a frame is the
-//! caller's.
+//! Only the times of the frames count, so a slow device cuts at the same times as a fast one. The content of a frame
+//! is the caller's.
 
 use std::time::Duration;
 
-/// Most frames of a sign, whatever their rate: a camera that counts time wrongly must not take the memory.
+/// Maximum number of frames of a sign, at any rate: a camera with wrong times must not exhaust the memory.
 const FRAMES_MAX: usize = 10_000;
-/// Shorter gaps between two frames never end a sign; after longer ones the camera was away.
+/// Shorter gaps between two frames never end a sign. A longer gap means that the camera gave no frames.
 const FRAME_GAP_MIN: Duration = Duration::from_millis(500);
 
 /// When a sign begins and ends. Counts are frames at the dataset's rate, whatever the camera's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentRules {
-    /// Time from frame to frame at the dataset's rate; above zero.
+    /// Time between frames at the dataset's rate; above zero.
     pub frame: Duration,
     /// Consecutive frames with a hand that begin a sign; at least 1.
     pub start_frames: u32,
     /// Consecutive frames without a hand that end it; at least 1.
     pub end_frames: u32,
-    /// Shorter signs are dropped and counted.
+    /// Minimum length of a sign; shorter ones are dropped and counted.
     pub min: Duration,
-    /// Longer signs are cut here, and the next begins at once.
+    /// Maximum length of a sign; a longer one is cut here, and the next begins at once.
     pub max: Duration,
 }
 
 impl SegmentRules {
-    /// Hands seen from a first frame until this much later are a sign. Half a frame less than the count says, because
-    /// a camera's frames are never quite on time.
+    /// Hands seen for this long are a sign. It is half a frame less than the count, because a camera's frames are
+    /// never exactly on time.
     fn confirmed_after(&self) -> Duration {
         (self.frame * self.start_frames.saturating_sub(1)).saturating_sub(self.frame / 2)
     }
@@ -42,7 +43,7 @@ impl SegmentRules {
         self.pause().max(FRAME_GAP_MIN)
     }
 
-    /// How long frames from `begin` to `last` are shown, the last one included.
+    /// Time for which the frames from `begin` to `last` are shown, the last one included.
     fn length(&self, begin: Duration, last: Duration) -> Duration {
         last.saturating_sub(begin).saturating_add(self.frame)
     }
@@ -51,18 +52,18 @@ impl SegmentRules {
 /// Why a sign ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// The hands were gone.
+    /// The hands were no longer seen.
     Pause,
-    /// It was as long as a sign may be.
+    /// The sign reached the maximum length.
     Maximum,
-    /// No frame came for a while, or the time of a frame is not after that of the last.
+    /// No frame came for a while, or the time of a frame is not after that of the last one.
     FrameGap,
     /// The stream ended, or recording stopped.
     Stopped,
 }
 
 impl EndReason {
-    /// The name in messages.
+    /// Name of the reason in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -74,12 +75,12 @@ impl EndReason {
     }
 }
 
-/// A run of frames that was cut out: all of them from the first with a hand to the last with one.
+/// A run of frames that was cut out: all frames from the first with a hand to the last with one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Segment<T> {
     /// Times and contents, in order; at least one.
     pub frames: Vec<(Duration, T)>,
-    /// Why it ended.
+    /// Why the sign ended.
     pub end_reason: EndReason,
 }
 
@@ -87,7 +88,7 @@ pub struct Segment<T> {
 #[derive(Clone, Debug)]
 pub struct Segmenter<T> {
     rules: SegmentRules,
-    /// From the first frame with a hand on; empty between signs.
+    /// Frames since the first with a hand; empty between signs.
     frames: Vec<(Duration, T)>,
     /// Number of frames that belong to the sign: up to the last with a hand.
     sign_length: usize,
@@ -110,13 +111,13 @@ impl<T> Segmenter<T> {
         }
     }
 
-    /// Whether a sign is under way.
+    /// Whether a sign has begun and not ended.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.is_confirmed
     }
 
-    /// Signs that were dropped because they were too short.
+    /// Number of signs that were dropped because they were too short.
     #[must_use]
     pub fn too_short(&self) -> u64 {
         self.too_short
@@ -163,13 +164,13 @@ impl<T> Segmenter<T> {
                 segment = self.close(EndReason::Pause);
             }
         } else {
-            // A glimpse: too few frames in a row.
+            // Too few frames with a hand in a row.
             self.clear();
         }
         segment
     }
 
-    /// Ends the sign that is under way and resets the segmenter.
+    /// Ends the current sign and resets the segmenter.
     pub fn finish(&mut self) -> Option<Segment<T>> {
         self.last = None;
         self.close(EndReason::Stopped)
@@ -189,7 +190,7 @@ impl<T> Segmenter<T> {
             || self.frames.len() >= FRAMES_MAX
     }
 
-    /// Whether the hands are gone for long enough.
+    /// Whether the hands have been gone for long enough.
     fn is_over(&self, at: Duration) -> bool {
         let last_hand = self
             .sign_length
@@ -247,7 +248,8 @@ mod tests {
         }
     }
 
-    /// Frames on time from a text: `#` with a hand, `.` without, `_` no frame at all. Gives `first..=last end_reason`.
+    /// Frames on time from a text: `#` with a hand, `.` without, `_` no frame at all. Gives `first..=last
+    /// end_reason`.
     fn check(text: &str, expected: &[(usize, usize, EndReason)], too_short: u64) {
         let mut segmenter = Segmenter::new(rules());
         let frames = text.chars().enumerate().filter(|(_, c)| *c != '_');
@@ -270,7 +272,7 @@ mod tests {
         check("..........", &[], 0);
         check("..########.....", &[(2, 9, Pause)], 0);
         check("..########....", &[(2, 9, Stopped)], 0);
-        // A short loss is within the sign, a glimpse is none.
+        // A short loss stays within the sign; a few frames with a hand are no sign.
         check("..####....####.....", &[(2, 13, Pause)], 0);
         check("##.##.##.##.........", &[], 0);
         check("..###.....", &[], 1);
@@ -279,7 +281,7 @@ mod tests {
             &[(2, 9, Pause), (15, 22, Pause)],
             0,
         );
-        // A frame that is missing changes nothing, a gap ends the sign.
+        // A missing frame changes nothing; a gap ends the sign.
         check("..#_##_#_##._...", &[(2, 10, Pause)], 0);
         let frame_gap = "_".repeat(14);
         check(

@@ -1,24 +1,24 @@
-//! The settings of `run.json` that clips and takes share: those that decide the numbers of a sequence.
+//! The settings of `run.json` that clips and takes share: those that affect the numbers of a sequence.
 
 use super::options::{NamedChoice, Profile, SequenceOptions, SequenceSpec};
 use crate::hand::DetectorOptions;
 use serde_json::{Value, json};
 
-/// What decides the numbers of a sequence, beside its frames and the models.
+/// The settings that affect the numbers of a sequence, besides its frames and the models.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NumberSettings<'a> {
-    /// Defaults of the options.
+pub struct SequenceSettings<'a> {
+    /// The profile, which gives the defaults of the options.
     pub profile: Profile,
     /// Length, stride, tracking and options.
     pub spec: &'a SequenceSpec,
-    /// Clips and takes with a hand in fewer frames are too short.
+    /// Clips and takes with fewer frames with a hand are too short.
     pub min_frames: usize,
     /// Options of the detector.
     pub detector: &'a DetectorOptions,
 }
 
-impl NumberSettings<'_> {
-    /// `others`, a JSON object, with these settings added.
+impl SequenceSettings<'_> {
+    /// Returns `others`, a JSON object, with these settings added.
     #[must_use]
     pub fn add_to(&self, mut others: Value) -> Value {
         let (spec, detector) = (self.spec, self.detector);
@@ -38,7 +38,7 @@ impl NumberSettings<'_> {
             "sampling": sampling.name(),
             "slots": slots.name(),
             "missing": missing.name(),
-            // It decides nothing where nothing is filled.
+            // `max_gap` has no effect when no gap is filled.
             "max_gap": missing.interpolates().then_some(max_gap),
             "aspect": aspect,
             "z": z.name(),

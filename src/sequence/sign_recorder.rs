@@ -1,4 +1,4 @@
-//! A camera's frames, with the hands found in them → labelled signs with the notebook's numbers.
+//! Turns a camera's frames, with the hands found in them, into labelled signs with the notebook's numbers.
 
 use super::assemble::{Sequence, assemble};
 use super::frame_plan::FramePlan;
@@ -13,13 +13,13 @@ use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How signs are segmented and what their sequences are made of.
+/// How signs are segmented and how their sequences are made.
 #[derive(Clone, Copy, Debug)]
 pub struct SignConfig {
     /// When a sign begins and ends.
     pub rules: SegmentRules,
-    /// Length, stride and options of a sequence; the stride counts frames at the rate of `rules`. Range and sampling are
-    /// those of [`super::options::SequenceOptions::of_takes`].
+    /// Length, stride and options of a sequence; the stride counts frames at the rate of `rules`. Range and sampling
+    /// are those of [`super::options::SequenceOptions::of_takes`].
     pub spec: SequenceSpec,
 }
 
@@ -38,7 +38,7 @@ pub struct Sign {
     pub end: Duration,
     /// Number of the camera's frames from first to last.
     pub seen: usize,
-    /// Why it ended.
+    /// Why the sign ended.
     pub end_reason: EndReason,
 }
 
@@ -65,25 +65,24 @@ impl SignRecorder {
         }
     }
 
-    /// What is recorded.
+    /// The plan, which decides what is recorded.
     #[must_use]
     pub fn plan(&self) -> &RecordingPlan {
         &self.plan
     }
 
-    /// To cancel a request or to retry one of its takes; [`SignRecorder::record`] starts one.
+    /// The plan, to cancel a request or to retry one of its takes. [`SignRecorder::record`] starts a request.
     pub fn plan_mut(&mut self) -> &mut RecordingPlan {
         &mut self.plan
     }
 
-    /// Replaces any request by `request` at time `at`. Drops the sign that is under way: it began
-    /// for something else.
+    /// Replaces any request by `request` at time `at`. Drops the current sign, which began before the request.
     pub fn record(&mut self, request: RecordRequest, at: Duration) {
         self.segmenter.finish();
         self.plan.record(request, at);
     }
 
-    /// Whether a sign is under way.
+    /// Whether a sign has begun and not ended.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.segmenter.is_open()
@@ -95,7 +94,8 @@ impl SignRecorder {
         self.segmenter.too_short()
     }
 
-    /// Adds the frame taken at `at` with its `hands`; returns the sign that ends with it. Of `format` the size counts.
+    /// Adds the frame taken at `at` with its `hands`. Returns the sign that ends with it. Only the size in `format`
+    /// counts.
     pub fn push(&mut self, at: Duration, format: ClipFormat, hands: &[Hand]) -> Option<Sign> {
         let record = FrameRecord::of(self.count, hands);
         self.count += 1;
@@ -113,7 +113,7 @@ impl SignRecorder {
         self.label(&segment, at)
     }
 
-    /// Ends the stream at `at`; returns the sign that was under way, if it was long enough.
+    /// Ends the stream at `at`. Returns the current sign, if it was long enough.
     pub fn finish(&mut self, at: Duration) -> Option<Sign> {
         let segment = self.segmenter.finish()?;
         self.label(&segment, at)

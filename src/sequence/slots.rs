@@ -1,4 +1,4 @@
-//! Which hand of a frame has which slot, how often slots swap, and which hand is the dominant one.
+//! Assigns a frame's hands to slots, counts slot swaps and finds the dominant hand.
 
 use super::frame_record::FrameRecord;
 use super::interpolation::HandPoints;
@@ -14,9 +14,9 @@ const RIGHT: usize = 1;
 /// The hands of a frame by slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotAssignment {
-    /// For each slot the index of its hand in the order of detection.
+    /// For each slot, the index of its hand in the order of detection.
     pub(crate) hands: [Option<usize>; SLOTS],
-    /// Whether both hands are said to be of one side.
+    /// Whether both hands were detected as the same side.
     pub(crate) is_same_side: bool,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn assign(frame: &FrameRecord, slots: Slots) -> SlotAssignment {
         hands = std::array::from_fn(|slot| (slot < count).then_some(slot));
     } else if count > 0 {
         let score = frame.handedness_score;
-        // Of two hands on one side the better one chooses; of equally good ones the first detected.
+        // Of two hands on one side, the one with the better score chooses; with equal scores, the first detected.
         let chooser = usize::from(count == SLOTS && is_same_side && score[1] > score[0]);
         let slot = side(chooser).unwrap_or(chooser);
         hands[slot] = Some(chooser);
@@ -48,8 +48,8 @@ pub(crate) fn assign(frame: &FrameRecord, slots: Slots) -> SlotAssignment {
     }
 }
 
-/// Consecutive frames with two hands each, and among them those between which the hands change slots: where both wrists
-/// together come closer when the slots of one frame are swapped. `tracks` holds the hands of each slot.
+/// Returns the number of pairs of consecutive frames with two hands each, and how many of them swap slots: both
+/// wrists together come closer when the slots of one frame are exchanged. `tracks` holds the hands of each slot.
 pub(super) fn count_swaps(tracks: &[Vec<Option<HandPoints>>; SLOTS]) -> (usize, usize) {
     let both: Vec<Option<[&HandPoints; SLOTS]>> = tracks[LEFT]
         .iter()
@@ -64,7 +64,7 @@ pub(super) fn count_swaps(tracks: &[Vec<Option<HandPoints>>; SLOTS]) -> (usize, 
     (pairs.clone().count(), swaps.count())
 }
 
-/// Whether the left hand is the dominant one: seen in more frames, or in as many with the longer path of its wrist.
+/// Whether the left hand is dominant: it is seen in more frames, or in as many with a longer path of its wrist.
 pub(super) fn is_left_dominant(tracks: &[Vec<Option<HandPoints>>; SLOTS]) -> bool {
     let [left, right] = [LEFT, RIGHT].map(|slot| {
         let seen: Vec<&HandPoints> = tracks[slot].iter().flatten().collect();
@@ -74,12 +74,12 @@ pub(super) fn is_left_dominant(tracks: &[Vec<Option<HandPoints>>; SLOTS]) -> boo
     left > right
 }
 
-/// `hand` as in a mirror.
+/// Mirrors `hand`.
 pub(super) fn mirrored(hand: &HandPoints) -> HandPoints {
     hand.map(|[x, y, z]| [1.0 - x, y, z])
 }
 
-/// Distance of the wrists, fractions of the image, without depth.
+/// Distance of the wrists in fractions of the image, without depth.
 fn distance(a: &HandPoints, b: &HandPoints) -> f64 {
     let [dx, dy] = [0, 1].map(|axis| f64::from(a[WRIST][axis]) - f64::from(b[WRIST][axis]));
     (dx * dx + dy * dy).sqrt()
@@ -166,7 +166,7 @@ mod tests {
             let mut placed: Vec<usize> = found.hands.iter().flatten().copied().collect();
             placed.sort_unstable();
             prop_assert_eq!(placed, (0..hands.len()).collect::<Vec<_>>());
-            // Some hand is in its own slot, and both are where their sides differ.
+            // A hand is in its own slot; both are when their sides differ.
             if is_sided && hands.iter().all(|(side, _)| *side >= 0) {
                 let own = (0..2).filter(|slot| {
                     found.hands[*slot].is_some_and(|hand| hands[hand].0 == i8::try_from(*slot).unwrap())

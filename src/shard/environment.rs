@@ -1,29 +1,29 @@
-//! The shard of this process by the variables of the engine that started it, for `auto` and `mpi`. Callers look the
-//! variables up.
+//! Finds the shard of this process from the environment variables of the engine that started it, for `auto` and
+//! `mpi`. The callers look the variables up.
 //!
-//! An explicit shard wins: `HANDLOOM_SHARD`, or `SHARD_INDEX` with `SHARD_COUNT`. `SHARD_COUNT` alone is the number of
-//! shards for every engine. Two engines that name different shards are refused, and so is a number of shards that the
-//! variables do not tell for certain: a task that an engine runs again alone looks like a smaller array.
+//! An explicit shard wins: `HANDLOOM_SHARD`, or `SHARD_INDEX` with `SHARD_COUNT`. `SHARD_COUNT` alone sets the number
+//! of shards for every engine. Two engines that name different shards are an error. So is an uncertain number of
+//! shards: a single task that an engine runs again looks like a smaller array.
 
 use super::ShardIndex;
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 
-/// Names the shard as `i/n`.
+/// Environment variable with the whole shard, as `i/n`.
 pub const SHARD: &str = "HANDLOOM_SHARD";
-/// The number of shards, whatever the engine.
+/// Environment variable with the number of shards, for every engine.
 pub const SHARD_COUNT: &str = "SHARD_COUNT";
-/// The number of the shard, whatever the engine; from 0.
+/// Environment variable with the index of the shard, from 0, for every engine.
 const SHARD_INDEX: &str = "SHARD_INDEX";
 
-/// A shard, and why it is this one.
+/// A shard, and the variables that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DetectedShard {
     /// The shard.
     pub shard: ShardIndex,
-    /// What set the variables.
+    /// The engine whose variables name the shard, or `explicit`.
     pub engine: &'static str,
-    /// The variables that decided, as `NAME=value`.
+    /// The variables that were used, as `NAME=value`.
     pub variables: Vec<String>,
 }
 
@@ -34,19 +34,19 @@ impl Display for DetectedShard {
     }
 }
 
-/// How often an engine has started this shard.
+/// The number of times that an engine has started this shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptNumber {
     /// This attempt's number, from 1.
     pub number: usize,
-    /// The variable that tells, as `NAME=value`.
+    /// The variable that holds the number, as `NAME=value`.
     pub variable: String,
 }
 
-/// Why the shard cannot be told from the environment. The command line must change, so engines should not try again.
+/// Why the environment does not determine the shard. The command line must change, so engines should not retry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvironmentError {
-    /// A variable is no number.
+    /// A variable is not a number.
     #[error(
         "the variable {variable} is {value:?}, which is no whole number from 0: correct it, or unset it"
     )]
@@ -55,7 +55,7 @@ pub enum EnvironmentError {
         variable: &'static str,
         value: String,
     },
-    /// A variable names no shard, or an array has tasks that are none.
+    /// The shard of a variable is invalid, or an array has more tasks than there are shards.
     #[error("{variable} names no shard: {reason}")]
     #[expect(missing_docs, reason = "the fields are what their names say")]
     BadShard { variable: String, reason: String },
@@ -66,7 +66,7 @@ pub enum EnvironmentError {
     )]
     #[expect(missing_docs, reason = "the field is what its name says")]
     None { searched: String },
-    /// The number of shards is not certain.
+    /// The number of shards is uncertain.
     #[error(
         "{variable} names a shard, and {why}: set SHARD_COUNT to the number of all shards, or write the shard itself as in \
          `handloom process DATASET --out OUT --shard {index}/COUNT`"
@@ -77,7 +77,7 @@ pub enum EnvironmentError {
         index: usize,
         why: String,
     },
-    /// Two engines name two shards.
+    /// The variables of two engines name different shards.
     #[error(
         "{first} and {second} name different shards: unset the variable that an outer program set, or write the shard itself \
          as in `handloom process DATASET --out OUT --shard 0/4`"
@@ -86,13 +86,13 @@ pub enum EnvironmentError {
     Disagree { first: String, second: String },
 }
 
-/// Where an engine tells the number of shards.
+/// The source of the number of shards for an engine.
 enum Count {
-    /// Nowhere.
+    /// The engine does not set it.
     Absent,
-    /// In this variable, also when a task runs again.
+    /// This variable holds it, also when a task runs again.
     Variable(&'static str),
-    /// In the bounds of the array as it was submitted. A task that is submitted again has other bounds.
+    /// It follows from the bounds of the array as it was submitted. A task that is submitted again has other bounds.
     Bounds {
         first: &'static str,
         last: &'static str,
@@ -101,16 +101,16 @@ enum Count {
     },
 }
 
-/// How an engine tells the shard.
+/// The variables of one engine.
 struct Engine {
     name: &'static str,
     index: &'static str,
-    /// The number of the first task. A lower one means that there is no array.
+    /// The number of the first task. A lower number means that there is no array.
     base: usize,
     count: Count,
 }
 
-/// The engines of `auto`, in the order in which they are searched.
+/// The engines of `auto`, in search order.
 const ENGINES: [Engine; 10] = [
     Engine {
         name: "Slurm",
@@ -154,7 +154,7 @@ const ENGINES: [Engine; 10] = [
     engine("GNU parallel", "PARALLEL_SEQ", 1, Count::Absent),
 ];
 
-/// The ranks of `mpi`. Open MPI starts its daemons with `srun`, so its own rank is the first that counts.
+/// The rank variables of `mpi`. Open MPI starts its daemons with `srun`, so its own rank is searched first.
 const RANKS: [Engine; 2] = [
     engine(
         "Open MPI",
@@ -162,7 +162,7 @@ const RANKS: [Engine; 2] = [
         0,
         Count::Variable("OMPI_COMM_WORLD_SIZE"),
     ),
-    // In a batch script itself SLURM_PROCID and SLURM_NTASKS are set too; the count of a step is not.
+    // In a batch script itself SLURM_PROCID and SLURM_NTASKS are set too, but the count of a step is not.
     engine(
         "srun",
         "SLURM_PROCID",
@@ -171,7 +171,7 @@ const RANKS: [Engine; 2] = [
     ),
 ];
 
-/// The variables that count attempts, and the value of the first attempt.
+/// The variables that count attempts, each with its value in the first attempt.
 const ATTEMPTS: [(&str, usize); 4] = [
     ("SHARD_ATTEMPT", 0),
     ("SLURM_RESTART_COUNT", 0),
@@ -188,22 +188,23 @@ const fn engine(name: &'static str, index: &'static str, base: usize, count: Cou
     }
 }
 
-/// What an engine's variables say.
+/// The shard that an engine's variables name.
 struct NamedShard<'a> {
     engine: &'a Engine,
-    /// From 0.
+    /// Index of the shard, from 0.
     index: usize,
-    /// The variable as the engine sets it.
+    /// The variable that names the shard, as `NAME=value`.
     variable: String,
 }
 
-/// The variables of a process.
+/// The environment variables of a process, through a lookup function.
 struct Variables<L>(L);
 
 /// The shard that the variables name, for `auto`. `lookup` returns the value of a variable.
 ///
 /// # Errors
-/// When they name none, or not for certain, or two.
+/// Fails when a variable is invalid, no variable names a shard, two engines disagree, or the number of shards is
+/// uncertain.
 pub fn detect(lookup: impl Fn(&str) -> Option<String>) -> Result<DetectedShard, EnvironmentError> {
     let variables = Variables(lookup);
     if let Some(explicit) = variables.explicit()? {
@@ -224,7 +225,7 @@ pub fn detect(lookup: impl Fn(&str) -> Option<String>) -> Result<DetectedShard, 
 /// The shard of the rank that an MPI launcher gave this process, for `mpi`. `lookup` returns the value of a variable.
 ///
 /// # Errors
-/// When there is no rank.
+/// Fails when a variable is invalid, no variable gives a rank, or the number of ranks is uncertain.
 pub fn detect_rank(
     lookup: impl Fn(&str) -> Option<String>,
 ) -> Result<DetectedShard, EnvironmentError> {
@@ -233,10 +234,10 @@ pub fn detect_rank(
     variables.shard(&found, &RANKS, variables.explicit_count()?)
 }
 
-/// How often the engine has started this shard; `None` when none of its variables tells.
+/// The number of this attempt at the shard; `None` when no variable counts attempts.
 ///
 /// # Errors
-/// When a variable is no number.
+/// Fails when a variable is not a number.
 pub fn attempt(
     lookup: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<AttemptNumber>, EnvironmentError> {
@@ -253,7 +254,8 @@ pub fn attempt(
 }
 
 impl<L: Fn(&str) -> Option<String>> Variables<L> {
-    /// The value of `name`. Empty is unset, and so is what Grid Engine sets outside of arrays.
+    /// The value of `name`. An empty value counts as unset, and so does `undefined`, which Grid Engine sets outside
+    /// of arrays.
     fn text(&self, name: &str) -> Option<String> {
         (self.0)(name).filter(|value| !value.is_empty() && value != "undefined")
     }
@@ -268,14 +270,14 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
         }
     }
 
-    /// The shard that variables name which belong to no engine.
+    /// The shard that the variables independent of any engine name.
     fn explicit(&self) -> Result<Option<DetectedShard>, EnvironmentError> {
         let detected = |shard, variables| DetectedShard {
             shard,
             engine: "explicit",
             variables,
         };
-        // The variable may also say how the shard is found.
+        // `HANDLOOM_SHARD` may also hold `auto` or `mpi`, which name no shard.
         let given = self
             .text(SHARD)
             .filter(|text| text != "auto" && text != "mpi");
@@ -308,12 +310,12 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
         self.number(SHARD_COUNT)
     }
 
-    /// What each of `engines` says, in their order.
+    /// The shards that the variables of `engines` name, in the order of `engines`.
     fn find<'a>(&self, engines: &'a [Engine]) -> Result<Vec<NamedShard<'a>>, EnvironmentError> {
         let mut found = Vec::new();
         for engine in engines {
             let number = self.number(engine.index)?;
-            // A lower number than that of the first task means that there is no array.
+            // A number below that of the first task means that there is no array.
             let index = number.and_then(|number| number.checked_sub(engine.base));
             if let (Some(number), Some(index)) = (number, index) {
                 let variable = format!("{}={number}", engine.index);
@@ -327,7 +329,8 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
         Ok(found)
     }
 
-    /// The shard of the first of `found`, of as many as `count` says or else the engine.
+    /// The shard of the first of `found`. `count` is the number of shards; `None` takes it from the engine's
+    /// variables.
     fn shard(
         &self,
         found: &[NamedShard<'_>],
@@ -359,7 +362,7 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
         })
     }
 
-    /// The number of shards by the engine's variables and the one that tells, or why it is not certain.
+    /// The number of shards and the variable that gave it, or the reason why the number is uncertain.
     fn count(
         &self,
         found: &NamedShard<'_>,
@@ -394,7 +397,7 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
             Some(tasks) => self.number(tasks)?,
             None => Some(count),
         };
-        // One task, or tasks with gaps, may be those of a larger array that are submitted again.
+        // A single task, or tasks with gaps, may be a resubmitted part of a larger array.
         if min == *base && stride == 1 && count > 1 && listed == Some(count) {
             return Ok(Ok((count, format!("{last}={max}"))));
         }
@@ -403,7 +406,7 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
         )))
     }
 
-    /// Refuses an array of which some tasks are no shards before the others have worked in vain.
+    /// Fails when the last task of the array is not a shard, so that the other tasks do not work in vain.
     fn refuse_overlong(
         &self,
         found: &NamedShard<'_>,
@@ -425,7 +428,7 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
     }
 }
 
-/// The shard `index` of `count`, as `variable` says.
+/// The shard `index` of `count`. `variable` is named in the error.
 fn shard_of(variable: &str, index: usize, count: usize) -> Result<ShardIndex, EnvironmentError> {
     ShardIndex::new(index, count).map_err(|error| EnvironmentError::BadShard {
         variable: variable.to_owned(),

@@ -1,5 +1,5 @@
-//! Shards: a job is divided among machines, each of which processes the batches of its shard. Which batches these are
-//! follows from the plan and the number of shards alone.
+//! Shards: a job is divided among machines, each of which processes the batches of its shard. The plan and the number
+//! of shards alone determine which batches belong to a shard.
 
 pub mod environment;
 pub mod partition;
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 
-/// What the names of the folders of shards begin with.
+/// Prefix of the folder names of shards.
 const FOLDER_PREFIX: &str = "shard-";
 
-/// One of the shards of a job.
+/// One of the shards of a job, written `index/count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Parts")]
 pub struct ShardIndex {
@@ -20,7 +20,7 @@ pub struct ShardIndex {
     count: usize,
 }
 
-/// As it is written, not checked.
+/// The fields as they are written, before [`ShardIndex::new`] checks them.
 #[derive(Deserialize)]
 struct Parts {
     index: usize,
@@ -35,16 +35,16 @@ impl TryFrom<Parts> for ShardIndex {
     }
 }
 
-/// Why text names no shard.
+/// Why a text does not name a shard.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShardError {
-    /// It has another form.
+    /// The text has neither of the allowed forms.
     #[error("allowed are auto and INDEX/COUNT, as 0/4 for the first of four shards")]
     Form,
-    /// There are no shards.
+    /// The number of shards is 0.
     #[error("a job has at least one shard: 0/1")]
     None,
-    /// The index is too large.
+    /// The index is not below the number of shards.
     #[error("shards are numbered from 0: 0/{count} to {}/{count}", .count - 1)]
     Range {
         /// Number of shards.
@@ -56,7 +56,7 @@ impl ShardIndex {
     /// Shard `index` of `count`, numbered from 0.
     ///
     /// # Errors
-    /// When there is no such shard.
+    /// Fails when `count` is 0 or `index` is not below `count`.
     pub fn new(index: usize, count: usize) -> Result<Self, ShardError> {
         match count {
             0 => Err(ShardError::None),
@@ -65,7 +65,7 @@ impl ShardIndex {
         }
     }
 
-    /// Its number, from 0.
+    /// The index of the shard, from 0.
     #[must_use]
     pub fn index(self) -> usize {
         self.index
@@ -92,7 +92,7 @@ impl ShardIndex {
         format!("{FOLDER_PREFIX}{index:05}-of-{count:05}")
     }
 
-    /// The shard whose folder has the name `name`.
+    /// The shard whose folder is called `name`; `None` when `name` is not the name of a shard's folder.
     #[must_use]
     pub fn of_folder(name: &str) -> Option<Self> {
         let (index, count) = name.strip_prefix(FOLDER_PREFIX)?.split_once("-of-")?;
@@ -104,17 +104,18 @@ impl ShardIndex {
 /// The shard that a user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShardRequest {
-    /// The one that the variables of the engine name that started the process.
+    /// The shard that the variables of the engine that started the process name.
     Auto,
-    /// The one of the rank that `mpirun` or `srun` gave the process. Not every rank is a shard, so it is never automatic.
+    /// The shard of the rank that `mpirun` or `srun` gave the process. Not every rank is a shard, so it is never
+    /// automatic.
     Mpi,
-    /// This one.
+    /// This shard.
     Of(ShardIndex),
 }
 
-/// How [`ShardRequest::Auto`] is written.
+/// The text of [`ShardRequest::Auto`].
 const AUTO: &str = "auto";
-/// How [`ShardRequest::Mpi`] is written.
+/// The text of [`ShardRequest::Mpi`].
 const MPI: &str = "mpi";
 
 impl Display for ShardRequest {
@@ -157,7 +158,7 @@ impl FromStr for ShardIndex {
     }
 }
 
-/// The number that is written with the digits of `text` alone.
+/// Parses `text` as a number; `None` when it has anything but digits.
 fn number(text: &str) -> Option<usize> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok())?

@@ -10,11 +10,12 @@ use std::collections::BinaryHeap;
 /// How many mean sizes are added to the size of each clip; see [`batch_weights`].
 const ADDED_MEANS: u128 = 2;
 
-/// The work that each batch of `batch_size` clips is expected to make, for [`owners`]. `bytes` are the sizes of the clips of
-/// the plan, in order.
+/// The expected work of each batch of `batch_size` clips, for [`owners`]. `bytes` are the sizes of the clips of the
+/// plan, in order.
 ///
-/// A clip weighs its own size and twice the mean size of all clips. Its time grows less than its size: decoding depends on
-/// the size, but detection runs on a limited number of frames (except with kept frames). A clip without bytes weighs nothing.
+/// A clip weighs its own size plus twice the mean size of all clips. Its time grows less than its size: decoding
+/// depends on the size, but detection runs on a limited number of frames (except with kept frames). A clip without
+/// bytes weighs nothing.
 #[must_use]
 pub fn batch_weights(bytes: &[u64], batch_size: usize) -> Vec<u64> {
     let present = bytes.iter().filter(|bytes| **bytes > 0).count().max(1) as u128;
@@ -36,16 +37,16 @@ pub fn batch_weights(bytes: &[u64], batch_size: usize) -> Vec<u64> {
         .collect()
 }
 
-/// The owner of each batch among `count` shards, of which there is at least one. `weights` are those of the batches; see
-/// [`batch_weights`].
+/// The shard that owns each batch; `count` is the number of shards, at least 1. `weights` are those of the batches;
+/// see [`batch_weights`].
 ///
-/// The batches are dealt out by weight, the heaviest first, each to the shard with the least weight so far. The weights of two
-/// shards then differ by that of the heaviest batch at most.
+/// The batches are dealt out by weight, the heaviest first, each to the shard with the least weight so far. The
+/// weights of two shards then differ by at most the weight of the heaviest batch.
 #[must_use]
 pub fn owners(weights: &[u64], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..weights.len()).collect();
     order.sort_by_key(|batch| (Reverse(weights[*batch]), *batch));
-    // Weight, batches and number of each shard.
+    // Weight, number of batches and index of each shard.
     let shards = (0..count).map(|shard| Reverse((0_u64, 0_usize, shard)));
     let mut shards: BinaryHeap<_> = shards.collect();
     let mut owners = vec![0; weights.len()];
@@ -71,8 +72,8 @@ pub fn owned(weights: &[u64], shard: ShardIndex) -> Vec<usize> {
     own.map(|(batch, _)| batch).collect()
 }
 
-/// The batch of each of `records`, in their order, where a batch covers `batch_size` positions. A record that is not
-/// processed belongs to the batch of the last processed one before it, or to the first batch.
+/// The batch of each record, in the order of `records`. A batch covers `batch_size` processed records. A record that
+/// is not processed belongs to the batch of the last processed one before it, or to the first batch.
 pub fn record_batches(
     records: &[PlanRecord],
     batch_size: usize,
@@ -84,8 +85,8 @@ pub fn record_batches(
     })
 }
 
-/// SHA-256 of everything about `plan` that decides the results: a line for each record, with `clip_key` of its position when
-/// it is processed, then a line for each clip that is read for its frames alone.
+/// SHA-256 of everything in `plan` that decides the results: a line for each record, with the `clip_key` of its
+/// position when it is processed, then a line for each clip that is read for its frames only.
 pub fn plan_sha256(plan: &Plan, clip_key: impl Fn(usize) -> String) -> String {
     let mut hasher = Hasher::default();
     let mut line = |line: serde_json::Value| hasher.update(format!("{line}\n").as_bytes());
@@ -133,7 +134,7 @@ mod tests {
             let most = loads.iter().max().unwrap() - loads.iter().min().unwrap();
             prop_assert!(most <= weights.iter().copied().max().unwrap_or(0));
             prop_assert_eq!(owners(&weights, count), owners(&weights, count));
-            // No shard is without work while another has two batches.
+            // No shard is idle while another has two batches.
             let sizes = all.iter().map(Vec::len);
             if sizes.clone().max() > Some(1) && weights.iter().all(|weight| *weight > 0) {
                 prop_assert!(sizes.min() > Some(0));

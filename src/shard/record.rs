@@ -1,4 +1,4 @@
-//! `shard.json`: says that the folder of a shard is whole, what job the shard belongs to, and which files it has.
+//! `shard.json`: proves that the folder of a shard is complete, and names the job of the shard and its files.
 
 use super::ShardIndex;
 use crate::dataset::class_list::ClassOrder;
@@ -6,69 +6,69 @@ use crate::digest::sha256_hex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// File name in the folder of a shard. It is written last.
+/// Name of the file in the folder of a shard. It is written last.
 pub const SHARD_NAME: &str = "shard.json";
-/// Version of the file. A newer one is refused.
+/// Format version of the file. A newer one is refused.
 pub const FORMAT: u64 = 1;
-/// Key of the checksum.
+/// Key of the checksum in the file.
 const SUM: &str = "sha256";
 
-/// What `shard.json` says.
+/// The contents of `shard.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardRecord {
-    /// [`FORMAT`].
+    /// Format version; see [`FORMAT`].
     pub format: u64,
     /// Version of the program that made the shard.
     pub version: String,
-    /// The shard.
+    /// Which shard of the job the folder holds.
     pub shard: ShardIndex,
     /// Hash of the plan of the whole job; see [`super::partition::plan_sha256`].
     pub plan_sha256: String,
-    /// The settings of the job without shards: all that decides its bytes.
+    /// The settings of the job, without the shard: all that decides the bytes of its results.
     pub settings: Value,
-    /// Instances of the whole plan.
+    /// Number of instances in the whole plan.
     pub instances: usize,
-    /// Planned positions of the whole plan.
+    /// Number of planned clips in the whole plan.
     pub clips: usize,
-    /// Batches of the whole plan.
+    /// Number of batches in the whole plan.
     pub batches: usize,
-    /// Clips of the splits file that the metadata does not have.
+    /// Number of clips of the splits file that the metadata does not have.
     pub absent: usize,
     /// The glosses of the plan.
     pub glosses: Vec<String>,
-    /// All classes in the order of their numbers, when it is known.
+    /// All classes in the order of their numbers, when that order is known.
     pub class_order: Option<ShardClassOrder>,
-    /// The processor that made the shard: those of its properties that may decide last bits.
+    /// The processor that made the shard: its properties that may change the last bits of results.
     pub processor: String,
     /// The batches of the shard, in order.
     pub owned: Vec<OwnedBatch>,
-    /// Of the shard's `manifest.jsonl`.
+    /// SHA-256 of the shard's `manifest.jsonl`.
     pub manifest_sha256: String,
-    /// Of the shard's `run.json`.
+    /// SHA-256 of the shard's `run.json`.
     pub run_sha256: String,
 }
 
-/// [`ClassOrder`] in the file.
+/// [`ClassOrder`] as it is written in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardClassOrder {
-    /// Where the order is from.
+    /// Names of the files that give the order, for people.
     pub source: String,
-    /// The classes.
+    /// The glosses of the classes, in the order of their numbers.
     pub glosses: Vec<String>,
 }
 
 /// A batch of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnedBatch {
-    /// Its number in the whole job.
+    /// The number of the batch in the whole job.
     pub batch: usize,
-    /// Sequences in its file.
+    /// Number of sequences in the batch file.
     pub rows: usize,
-    /// Of its file; `None` for the one entry of a job without planned clips, which has no file.
+    /// SHA-256 of the batch file; `None` for the one entry of a job without planned clips, which has no file.
     pub sha256: Option<String>,
-    /// Of the file with its kept frames, if they are kept.
+    /// SHA-256 of the file with the kept frames of the batch; `None` when frames are not kept.
     pub frames_sha256: Option<String>,
-    /// Lines of the manifest.
+    /// Number of lines of the batch in the manifest.
     pub lines: usize,
 }
 
@@ -81,29 +81,29 @@ impl From<&ClassOrder> for ShardClassOrder {
     }
 }
 
-/// Why bytes are no `shard.json`.
+/// Why bytes are not a valid `shard.json`.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// It is no JSON, or other JSON.
+    /// The file is not JSON, or has other keys.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
-    /// A later version wrote it.
+    /// A later version of the program wrote the file.
     #[error(
         "handloom {version} wrote it in format {format}, this program reads format {FORMAT}: use the newer program"
     )]
     Newer {
-        /// Its format.
+        /// Format version of the file.
         format: u64,
-        /// The version of that program.
+        /// Version of the program that wrote it.
         version: String,
     },
-    /// It was changed.
+    /// The checksum does not match the contents.
     #[error("its checksum is wrong: it was changed or cut short after it was written")]
     Checksum,
 }
 
 impl ShardRecord {
-    /// The contents of the file.
+    /// The contents of the file, with the checksum.
     #[must_use]
     pub fn to_json(&self) -> String {
         sealed_json(json!(self))
@@ -112,7 +112,7 @@ impl ShardRecord {
     /// Reads the contents of the file and checks them against their checksum.
     ///
     /// # Errors
-    /// When they are of a newer format, damaged or something else.
+    /// Fails when the format is newer, the checksum does not match, or the contents are not a shard record.
     pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
         let value: Value = serde_json::from_slice(bytes)?;
         match value["format"].as_u64() {
@@ -125,24 +125,24 @@ impl ShardRecord {
         }
     }
 
-    /// The sequences of all its batches.
+    /// Number of sequences in all batches of the shard.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.owned.iter().map(|batch| batch.rows).sum()
     }
 }
 
-/// `value`, an object, as a file with its checksum: the SHA-256 of its compact JSON.
+/// The contents of a JSON file with `value`, an object, and its checksum: the SHA-256 of its compact JSON.
 #[must_use]
 pub fn sealed_json(mut value: Value) -> String {
     value[SUM] = json!(sha256_hex(value.to_string().as_bytes()));
     format!("{value:#}\n")
 }
 
-/// The `value` of [`sealed_json`] without its checksum.
+/// Checks the `value` of [`sealed_json`] and returns it without its checksum.
 ///
 /// # Errors
-/// When the checksum is missing or wrong.
+/// Fails when the checksum is missing or wrong.
 pub fn checked(mut value: Value) -> Result<Value, RecordError> {
     let sum = value.as_object_mut().and_then(|map| map.shift_remove(SUM));
     if sum == Some(json!(sha256_hex(value.to_string().as_bytes()))) {

@@ -1,7 +1,7 @@
 //! Files that are either complete or absent: written beside their place, synced, renamed, then the folder is synced.
 //!
-//! All files of ours are made here. A partial file has a random name and is created exclusively, so that nobody can lay a
-//! link in its place. The folder that a caller names may be a link; a folder within it may not.
+//! All result files are made here. A partial file has a random name and is created exclusively, so that no other
+//! process can put a link in its place. The folder that a caller names may be a link; a folder within it may not.
 
 mod place;
 
@@ -22,14 +22,15 @@ const NAME_ATTEMPTS: usize = 16;
 /// Hex digits in the name of a partial file.
 const RANDOM_DIGITS: usize = 16;
 
-/// An open folder, whatever is renamed or laid in its place meanwhile.
+/// A folder that stays open, so that a rename or a new link at its path has no effect.
 pub(super) struct Folder {
     file: File,
     path: PathBuf,
 }
 
 impl Folder {
-    /// Opens the folder `root`, which may be a link, and in it the folder of `name`, which may not. `name` is relative.
+    /// Opens the folder `root`, which may be a link, and in it the folder of `name`, which may not. `name` is
+    /// relative.
     pub(super) fn open(root: &Path, name: &str) -> io::Result<Self> {
         let open = |path: &Path, flags| {
             let flags = flags | libc::O_DIRECTORY;
@@ -50,23 +51,23 @@ impl Folder {
         Ok(folder)
     }
 
-    /// A path of the file `name` in this folder.
+    /// Path of the file `name` in this folder, through the open descriptor.
     fn place(&self, name: &OsStr) -> PathBuf {
         Path::new("/proc/self/fd")
             .join(self.file.as_raw_fd().to_string())
             .join(name)
     }
 
-    /// Makes the names in this folder durable.
+    /// Syncs this folder, so that the names in it are durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         match self.file.sync_all() {
-            // A file system without such a call for folders, as some network ones are.
+            // Some network file systems cannot sync a folder.
             Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
             synced => synced,
         }
     }
 
-    /// Creates a partial file for `name`. Returns its name too.
+    /// Creates a partial file for `name`. Returns the file and its name.
     fn create_partial(&self, name: &str) -> io::Result<(File, String)> {
         let mut random = fastrand::Rng::new();
         let mut attempt = || {
@@ -93,10 +94,10 @@ impl Folder {
         made
     }
 
-    /// Opens the file `name` of ours, or creates it. It is not emptied.
+    /// Opens the file `name` for reading and writing, or creates it. Existing content is kept.
     ///
     /// # Errors
-    /// When it is a link or no plain file.
+    /// Fails when it is a link or no regular file.
     pub(super) fn open_own(&self, name: &str) -> io::Result<File> {
         let path = self.path.join(name);
         // Opening a pipe that nobody reads would wait.
@@ -114,21 +115,21 @@ impl Folder {
 /// Opens the file at `path` for reading. A pipe or device, which would block or never end, is refused at once.
 ///
 /// # Errors
-/// When it cannot be opened or is no plain file.
+/// Fails when the file cannot be opened or is no regular file.
 pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NONBLOCK);
     plain(path, options.open(path)?)
 }
 
-/// The content of the file at `path`, as [`open_plain`] opens it.
+/// Reads the file at `path`, opened by [`open_plain`].
 pub(super) fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_plain(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// `file`, which was opened at `path`, unless it is a pipe, a device or a folder.
+/// Returns `file`, which was opened at `path`, or an error when it is a pipe, a device or a folder.
 fn plain(path: &Path, file: File) -> io::Result<File> {
     if file.metadata()?.is_file() {
         return Ok(file);
@@ -138,7 +139,7 @@ fn plain(path: &Path, file: File) -> io::Result<File> {
     }))
 }
 
-/// `error`, or the reason that a link lies at `path`.
+/// Returns `error`, or [`StoreError::Link`] when `path` is a link.
 fn not_through(path: &Path, error: io::Error) -> io::Error {
     if path.is_symlink() {
         return io::Error::other(StoreError::Link {
@@ -148,7 +149,7 @@ fn not_through(path: &Path, error: io::Error) -> io::Error {
     error
 }
 
-/// Refuses `path`, where a file or folder of ours lies, if it is a link.
+/// Fails with [`StoreError::Link`] when `path` is a link.
 pub(crate) fn refuse_link(path: &Path) -> Result<(), StoreError> {
     if path.is_symlink() {
         return Err(StoreError::Link {
@@ -158,8 +159,8 @@ pub(crate) fn refuse_link(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Refuses `path`, where a file of ours lies, if it is no plain file.
-pub(super) fn refuse_odd(path: &Path) -> Result<(), StoreError> {
+/// Fails with [`StoreError::Link`] when `path` exists and is no regular file.
+pub(super) fn require_regular_file(path: &Path) -> Result<(), StoreError> {
     match path.symlink_metadata() {
         Ok(found) if !found.is_file() => Err(StoreError::Link {
             path: path.to_path_buf(),
@@ -168,11 +169,11 @@ pub(super) fn refuse_odd(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Replaces the contents of the file `name` below the folder `root` with what `fill` writes, or leaves them as they were.
-/// Returns their SHA-256, lower-case hex. Several processes may write it: the last one to finish wins.
+/// Replaces the contents of the file `name` below the folder `root` with what `fill` writes, or leaves them as they
+/// were. Returns their SHA-256, lower-case hex. Several processes may write it: the last one to finish wins.
 ///
 /// # Errors
-/// When a step fails; the partial file is then removed.
+/// Fails when a step fails; the partial file is then removed.
 pub(crate) fn write_file(
     root: &Path,
     name: &str,
@@ -192,7 +193,7 @@ pub(crate) fn write_file(
     Ok(sha256)
 }
 
-/// As [`write_file`], with `bytes`.
+/// Like [`write_file`], with the content `bytes`.
 pub(crate) fn write_whole(root: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let written = write_file(root, name, |out| out.write_all(bytes));
     written.map(|_| ()).map_err(io::Error::other)
@@ -216,10 +217,10 @@ impl Write for HashingWriter<'_> {
     }
 }
 
-/// As [`write_file`]. `check` reads the partial file from its beginning, synced, before it is renamed.
+/// Like [`write_file`]. `check` reads the synced partial file from its beginning before it is renamed.
 ///
 /// # Errors
-/// Those of the closures, and the system's; the partial file is then removed.
+/// Returns the errors of the closures and of the system; the partial file is then removed.
 pub(super) fn write_checked<T, E: From<io::Error>>(
     root: &Path,
     name: &str,
@@ -251,11 +252,11 @@ pub(super) fn write_checked<T, E: From<io::Error>>(
     written
 }
 
-/// Appends `line` to the file `name` in the folder `root`, which it creates when it is missing. A crash may leave a part of
-/// the line.
+/// Appends `line` to the file `name` in the folder `root`, which it creates when it is missing. A crash may leave a
+/// part of the line.
 ///
 /// # Errors
-/// When the file cannot be written or is a link.
+/// Fails when the file cannot be written or is a link.
 pub(crate) fn append_line(root: &Path, name: &str, line: &str) -> Result<(), StoreError> {
     let append = || {
         let mut file = Folder::open(root, name)?.open_own(name)?;
@@ -265,11 +266,11 @@ pub(crate) fn append_line(root: &Path, name: &str, line: &str) -> Result<(), Sto
     append().map_err(StoreError::write(&root.join(name)))
 }
 
-/// Removes the partial files that killed processes left in the folder of `name` below the folder `root`: those of files
-/// that `is_ours`, and that were last changed before `end`, if that is given.
+/// Removes the partial files that killed processes left in the folder of `name` below the folder `root`. `is_ours`
+/// selects them by the name of their file. With `end`, only files that were last changed before it are removed.
 ///
 /// # Errors
-/// When the folder of `name` is a link or cannot be read, or a file cannot be removed.
+/// Fails when the folder of `name` is a link or cannot be read, or a file cannot be removed.
 pub(crate) fn remove_partial_files(
     root: &Path,
     name: &str,
@@ -277,7 +278,7 @@ pub(crate) fn remove_partial_files(
     is_ours: impl Fn(&str) -> bool,
 ) -> Result<(), StoreError> {
     let end = end.map(|end| end.duration_since(UNIX_EPOCH).unwrap_or_default());
-    // Linking a file changes its status, not its content.
+    // A new hard link updates the status time (ctime), not the time of modification.
     let changed = |found: &Metadata| Duration::from_secs(found.ctime().try_into().unwrap_or(0));
     let remove = || {
         let folder = Folder::open(root, name)?;
@@ -297,13 +298,14 @@ pub(crate) fn remove_partial_files(
     remove().map_err(StoreError::write(&root.join(name)))
 }
 
-/// The file whose partial file has the name `name`; `None` when it is no such name. Also for names of earlier versions.
+/// Name of the file that the partial file `name` belongs to; `None` for other names. Accepts the names of earlier
+/// versions.
 pub(super) fn file_of_partial(name: &str) -> Option<&str> {
     let earlier = || name.strip_prefix('.')?.strip_suffix(".part");
     file_of_own_partial(name).or_else(earlier)
 }
 
-/// As [`file_of_partial`], for the names that this version gives alone.
+/// Like [`file_of_partial`], for the names of this version only.
 fn file_of_own_partial(name: &str) -> Option<&str> {
     let name = name.strip_prefix('.')?.strip_suffix(".part")?;
     let (file, random) = name.rsplit_once('.')?;
@@ -339,9 +341,10 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), StoreError> {
         make_folder(above)?;
     }
     if path.is_dir() {
-        // A process that made it may have been killed before its name was synced.
+        // The process that made it may have been killed before it synced the name.
         if let Err(error) = sync_folder(path) {
-            // Not ours, then: we may enter the folder above without being allowed to read it.
+            // The folder belongs to someone else: this process may enter the folder above without the right to read
+            // it.
             tracing::debug!(folder = %path.display(), %error, "cannot sync the name of a folder");
         }
         return Ok(());
@@ -354,7 +357,7 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Makes the names in the folder of `path` durable.
+/// Syncs the folder that contains `path`, so that the names in it are durable.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     Folder::open(folder.unwrap_or(Path::new(".")), "")?.sync()
@@ -442,7 +445,7 @@ mod tests {
             error.contains(".lock is a link") && error.contains("rm "),
             "{error}"
         );
-        // A folder that the user names may be one.
+        // A folder that the user names may be a link.
         let named = other.path().join("named");
         link(root, named.clone()).unwrap();
         write_file(&named, "x", |out| out.write_all(b"ours")).unwrap();

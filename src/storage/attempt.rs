@@ -1,12 +1,12 @@
-//! The attempts at a shard. An engine may start a shard again while an earlier process still works on it, perhaps on a node
-//! that it has lost sight of. So each process works in a folder of its own, an attempt, and renames it to the folder of the
-//! shard when it is whole. Nothing here relies on locks: a rename within a folder has one winner.
+//! The attempts at a shard. A workflow engine may start a shard again while an earlier process still works on it,
+//! perhaps on a node that it has lost. So each process works in a folder of its own, an attempt, and renames it to
+//! the folder of the shard when it is complete. No locks are needed: one of several renames succeeds.
 //!
-//! An attempt that ended is continued by renaming its folder: one that says that it stopped, wherever that was, and one of
-//! this boot of this machine whose process is gone. From another, which may be alive, the sealed batches are imported.
+//! An attempt that has ended is continued by renaming its folder. It has ended when a file in it says so, or when its
+//! process ran on this machine since boot and is gone. From other attempts, sealed batches are imported.
 //!
-//! Who continues a folder first leaves a note in it, under the folder's next name, and renames it then. So a folder has the
-//! note of its owner at any time, and a full disk leaves it as it was.
+//! A process that takes over a folder first writes a note into it, under the folder's next name, and then renames it.
+//! So a folder always has the note of its owner, and a full disk leaves it as it was.
 
 mod owner;
 
@@ -29,11 +29,11 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Says that the attempt of the folder with the name in it has ended. It is written last.
+/// File that marks an attempt as ended when it contains the name of the attempt's folder. It is written last.
 const STOPPED_NAME: &str = "stopped";
-/// Ending of the names of folders that are being removed.
+/// Suffix of the names of folders that are being removed.
 const REMOVED: &str = ".removed";
-/// Attempts to give a folder the name of its shard, while others do the same.
+/// Maximum number of attempts to rename a folder to its shard, while other processes do the same.
 const RENAMES_MAX: usize = 4;
 
 /// A folder in which this process works on a shard.
@@ -42,18 +42,18 @@ pub(crate) struct Attempt {
     out: PathBuf,
     shard: ShardIndex,
     path: PathBuf,
-    /// Whether it continues another.
+    /// Whether it continues an earlier attempt or a complete shard.
     is_adopted: bool,
-    /// Whether it replaces the shard, if that is there.
+    /// Whether it replaces an existing shard.
     is_fresh: bool,
 }
 
 impl Attempt {
-    /// Begins or continues an attempt at `shard` in the output folder `out`. `is_fresh`: it continues none, and replaces the
-    /// shard when it is whole itself.
+    /// Begins or continues an attempt at `shard` in the output folder `out`. With `is_fresh` it continues no other
+    /// attempt, and replaces an existing shard when it is complete.
     ///
     /// # Errors
-    /// When `out` has results without shards, or a folder cannot be made, renamed or removed.
+    /// Fails when `out` has results without shards, or a folder cannot be made, renamed or removed.
     pub(crate) fn begin(out: &Path, shard: ShardIndex, is_fresh: bool) -> Result<Self, StoreError> {
         if out.join(RUN_NAME).exists() {
             let path = out.to_path_buf();
@@ -65,7 +65,7 @@ impl Attempt {
         if !is_fresh {
             let mut ended = attempt.others()?;
             ended.retain(|path| has_ended(path));
-            // The one with the most sealed batches first.
+            // The attempt with the most sealed batches comes first.
             ended.sort_by_key(|path| std::cmp::Reverse(records(path)));
             for path in ended {
                 if attempt.take(&path)? {
@@ -81,10 +81,11 @@ impl Attempt {
         Ok(attempt)
     }
 
-    /// Continues the whole shard, of which something is to be made again, as an attempt. `None` when it is gone.
+    /// Continues the complete shard, part of which must be made again, as an attempt. `None` when it no longer
+    /// exists.
     ///
     /// # Errors
-    /// When its folder cannot be renamed.
+    /// Fails when its folder cannot be renamed.
     pub(crate) fn reopen(out: &Path, shard: ShardIndex) -> Result<Option<Self>, StoreError> {
         let mut attempt = Self::new(out, shard);
         if !attempt.take(&out.join(shard.folder()))? {
@@ -106,29 +107,29 @@ impl Attempt {
         }
     }
 
-    /// A folder for what is removed: no process continues it.
+    /// An attempt with a name that marks its folder for removal: no process continues it.
     fn removed(&self) -> Self {
         let mut removed = Self::new(&self.out, self.shard);
         removed.path.as_mut_os_string().push(REMOVED);
         removed
     }
 
-    /// Its folder.
+    /// Path of its folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it continues an attempt that ended.
+    /// Whether it continues an earlier attempt or a complete shard.
     pub(crate) fn is_adopted(&self) -> bool {
         self.is_adopted
     }
 
-    /// Whether it replaces the shard when that is there.
+    /// Whether it replaces an existing shard.
     pub(crate) fn is_fresh(&self) -> bool {
         self.is_fresh
     }
 
-    /// The folder of the shard when it is whole.
+    /// Path of the complete shard's folder.
     pub(crate) fn target(&self) -> PathBuf {
         self.out.join(self.shard.folder())
     }
@@ -140,11 +141,11 @@ impl Attempt {
         Ok(paths)
     }
 
-    /// The other attempts whose sealed batches may be taken over. A fresh one takes none: it removes those that have ended. The
-    /// folder must be claimed.
+    /// The other attempts whose sealed batches may be imported. A fresh attempt imports none; it removes those that
+    /// have ended. The folder must be claimed.
     ///
     /// # Errors
-    /// When a folder cannot be read or removed.
+    /// Fails when a folder cannot be read or removed.
     pub(crate) fn sources(&self) -> Result<Vec<PathBuf>, StoreError> {
         if self.is_fresh {
             self.remove_ended()?;
@@ -153,7 +154,7 @@ impl Attempt {
         self.others()
     }
 
-    /// The folders of the other attempts at the shard, with those that are being removed.
+    /// The folders of the other attempts at the shard, including those that are being removed.
     fn folders(&self) -> Result<Vec<PathBuf>, StoreError> {
         let prefix = prefix(self.shard);
         let entries = fs::read_dir(&self.out).map_err(StoreError::read(&self.out))?;
@@ -167,7 +168,7 @@ impl Attempt {
         Ok(paths)
     }
 
-    /// Makes the folder `from` its own. Returns `false` when another process was faster.
+    /// Takes over the folder `from`. Returns `false` when another process was faster.
     fn take(&self, from: &Path) -> Result<bool, StoreError> {
         refuse_link(from)?;
         match self.note(from) {
@@ -176,7 +177,7 @@ impl Attempt {
         }
     }
 
-    /// Renames the folder `from` to its own. Returns `false` when it is gone.
+    /// Renames the folder `from` to that of this attempt. Returns `false` when it no longer exists.
     fn rename(&self, from: &Path) -> Result<bool, StoreError> {
         match fs::rename(from, &self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -187,7 +188,7 @@ impl Attempt {
         }
     }
 
-    /// Notes in `folder` that it belongs to this process as soon as it has the name of its own.
+    /// Writes a note into `folder`: it belongs to this process as soon as it has this attempt's name.
     fn note(&self, folder: &Path) -> Result<(), StoreError> {
         let name = note_name(&self.path);
         let owner = format!("{:#}\n", json!(Owner::here()));
@@ -195,21 +196,22 @@ impl Attempt {
         write_whole(folder, &name, owner.as_bytes()).map_err(StoreError::write(&path))
     }
 
-    /// Lets another process continue it. This one must have closed its files.
+    /// Marks the attempt as ended, so that another process can continue it. The caller must have closed its files.
     ///
     /// # Errors
-    /// When that cannot be written.
+    /// Fails when the mark cannot be written.
     pub(crate) fn stop(&self) -> Result<(), StoreError> {
         let name = self.path.file_name().unwrap_or_default().as_encoded_bytes();
         let path = self.path.join(STOPPED_NAME);
         write_whole(&self.path, STOPPED_NAME, name).map_err(StoreError::write(&path))
     }
 
-    /// Makes its folder, which is whole and whose files are closed, that of the shard. Returns `false` when another attempt
-    /// was faster: this one is needed no more.
+    /// Renames its folder, which is complete and whose files are closed, to that of the shard. Returns `false` when
+    /// another attempt was faster, so that this one is no longer needed.
     ///
     /// # Errors
-    /// [`StoreError::Occupied`] when the shard is there and of another job; when the folder cannot be renamed.
+    /// [`StoreError::Occupied`] when the shard exists and belongs to another job. Also fails when the folder cannot
+    /// be renamed.
     pub(crate) fn finish(&self) -> Result<bool, StoreError> {
         let target = self.target();
         refuse_link(&target)?;
@@ -218,12 +220,12 @@ impl Attempt {
             if renamed.is_ok() || !self.is_fresh || !target.exists() {
                 break;
             }
-            // Whoever ends between the two renames leaves this attempt, which is whole.
+            // A process that ends between the two renames leaves this attempt, which is complete.
             self.removed().rename(&target)?;
             renamed = fs::rename(&self.path, &target);
         }
         if let Err(error) = &renamed
-            // File systems have several errors for a folder that is there.
+            // File systems report an existing folder by different errors.
             && let Some(winner) = whole(&self.out, self.shard)?
         {
             tracing::debug!(%error, "another attempt was faster");
@@ -240,7 +242,7 @@ impl Attempt {
         }
         let renamed = renamed.and_then(|()| sync_folder(&target));
         renamed.map_err(StoreError::write(&target))?;
-        // What only attempts need.
+        // Removes the files that only attempts need.
         let entries = fs::read_dir(&target).map_err(StoreError::read(&target))?;
         for entry in entries {
             let name = entry.map_err(StoreError::read(&target))?.file_name();
@@ -254,11 +256,11 @@ impl Attempt {
         Ok(true)
     }
 
-    /// At the end of the process: removes its folder when another attempt at the same job has made the shard, and else lets
-    /// another process continue it. This one must have closed its files.
+    /// At the end of the process: removes its folder when another attempt at the same job has completed the shard;
+    /// else lets another process continue it. The caller must have closed its files.
     ///
     /// # Errors
-    /// When the folder cannot be written or removed.
+    /// Fails when the folder cannot be written or removed.
     pub(crate) fn leave(&self) -> Result<(), StoreError> {
         let records = (whole(&self.out, self.shard), read_record(&self.path));
         match records {
@@ -267,10 +269,10 @@ impl Attempt {
         }
     }
 
-    /// Removes its folder, which nobody needs.
+    /// Removes its folder, which is no longer needed.
     ///
     /// # Errors
-    /// When that fails.
+    /// Fails when the folder cannot be removed.
     pub(crate) fn remove(&self) -> Result<(), StoreError> {
         self.discard(&self.path)
     }
@@ -287,7 +289,7 @@ impl Attempt {
         Ok(())
     }
 
-    /// Removes `folder` by way of a name that no other process continues.
+    /// Renames `folder`, so that no other process continues it, and removes it.
     fn discard(&self, folder: &Path) -> Result<(), StoreError> {
         let away = self.removed();
         refuse_link(folder)?;
@@ -298,7 +300,7 @@ impl Attempt {
     }
 }
 
-/// The name of the note of the owner of an attempt's folder, which is in it.
+/// Name of the note about the owner in an attempt's folder.
 fn note_name(folder: &Path) -> String {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     format!("{name}.json")
@@ -312,7 +314,7 @@ fn is_removed(folder: &Path) -> bool {
         .ends_with(REMOVED.as_bytes())
 }
 
-/// What the names of the folders of attempts at `shard` begin with.
+/// Prefix of the names of the attempts' folders at `shard`.
 fn prefix(shard: ShardIndex) -> String {
     format!(".{}.", shard.folder())
 }
@@ -325,7 +327,7 @@ fn has_ended(folder: &Path) -> bool {
         || Owner::of(folder).is_some_and(|owner| owner.is_gone())
 }
 
-/// How many sealed batches an attempt's folder has.
+/// Number of sealed batches in an attempt's folder.
 fn records(folder: &Path) -> usize {
     fs::read_dir(folder.join(RECORDS_FOLDER)).map_or(0, Iterator::count)
 }
@@ -346,10 +348,10 @@ fn remove_folder(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// The record of `shard` in the output folder `out`; `None` when the shard is not whole.
+/// The record of `shard` in the output folder `out`; `None` when the shard has no folder.
 ///
 /// # Errors
-/// When its folder is there and its record is not, or is damaged.
+/// Fails when the folder exists but its record is missing or damaged.
 pub(crate) fn whole(out: &Path, shard: ShardIndex) -> Result<Option<ShardRecord>, StoreError> {
     let folder = out.join(shard.folder());
     refuse_link(&folder)?;
@@ -382,7 +384,7 @@ fn read_record(folder: &Path) -> Result<ShardRecord, StoreError> {
     })
 }
 
-/// How the job of the shard `there` is another than that of `here`; `None` when it is the same.
+/// How the job of the record `there` differs from that of `here`; `None` when they are the same.
 fn difference(there: &ShardRecord, here: &ShardRecord) -> Option<String> {
     if let Some((key, [there, here])) = different_setting(&there.settings, &here.settings) {
         return Some(format!("{key} was {there}, now {here}"));
@@ -391,7 +393,7 @@ fn difference(there: &ShardRecord, here: &ShardRecord) -> Option<String> {
     is_other.then(|| "the dataset has changed".to_owned())
 }
 
-/// A file of the whole shard in `folder` that is not as `record` says, if there is one.
+/// The first file of the complete shard in `folder` that differs from its hash in `record`; `None` when all match.
 pub(crate) fn changed_file(folder: &Path, record: &ShardRecord) -> Option<PathBuf> {
     let batches = record.owned.iter().flat_map(|own| {
         let batch = own
@@ -436,7 +438,7 @@ mod tests {
         fs::write(attempt.path().join(SHARD_NAME), record.to_json()).unwrap();
     }
 
-    /// Makes `attempt` look like one of another start of the machine.
+    /// Makes `attempt` look as if it had run before the last boot.
     fn move_to_other_machine(attempt: &Attempt) {
         let path = attempt.path().join(note_name(attempt.path()));
         let mut owner = Owner::of(attempt.path()).unwrap();

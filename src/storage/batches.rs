@@ -33,13 +33,13 @@ const FRAME_TIME: &str = "frame_time";
 pub struct BatchRow {
     /// The label, as spelled.
     pub gloss: Arc<str>,
-    /// Names the clip.
+    /// Id of the clip or take.
     pub video_id: Arc<str>,
     /// `train`, `val`, `test`.
     pub split: String,
-    /// Who signs, -1 when unknown.
+    /// Number of the signer; -1 when unknown.
     pub signer_id: i64,
-    /// `[length, 126]` f32.
+    /// Normalized landmarks: `[length, 126]` f32.
     pub features: Array2<f32>,
     /// `[length][slot]`: whether the row holds a hand, seen or filled.
     pub mask: Vec<[bool; SLOTS]>,
@@ -54,7 +54,7 @@ pub struct BatchRow {
 }
 
 impl BatchRow {
-    /// The row of `sequence`, a clip's; see the fields for the rest.
+    /// A row for the `sequence` of a clip; see the fields for the other parameters.
     #[must_use]
     pub fn new(
         gloss: Arc<str>,
@@ -81,20 +81,20 @@ impl BatchRow {
 /// A batch file on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedBatch {
-    /// Sequences in it.
+    /// Number of sequences.
     pub rows: usize,
-    /// Of the whole file, lower-case hex.
+    /// SHA-256 of the file, lower-case hex.
     pub sha256: String,
-    /// Of the file with the kept frames of its clips, if they are kept.
+    /// SHA-256 of the file with the kept frames of its clips; `None` when frames are not kept.
     pub frames_sha256: Option<String>,
 }
 
-/// Where batch `number` lies, relative to the output folder.
+/// Path of the file of batch `number`, relative to the output folder.
 pub(crate) fn batch_name(number: usize) -> String {
     format!("{BATCH_FOLDER}/{number:05}.npz")
 }
 
-/// Where batch `number` lies.
+/// Path of the file of batch `number`.
 #[must_use]
 pub fn batch_path(out: &Path, number: usize) -> PathBuf {
     out.join(batch_name(number))
@@ -122,7 +122,7 @@ pub fn batch_path(out: &Path, number: usize) -> PathBuf {
 /// | `fps` | f32 `[n]` | frames per second; NaN when unknown |
 ///
 /// # Errors
-/// When the file cannot be written.
+/// Fails when the file cannot be written.
 pub fn write_batch(
     out: &Path,
     number: usize,
@@ -140,8 +140,8 @@ pub fn write_batch(
     })
 }
 
-/// Writes the npz file `name` of the output folder `out`, reads it back and returns its SHA-256. The checksums in the
-/// archive are those of the values before they were written, so that a file with other values is not called written.
+/// Writes the npz file `name` of the output folder `out`, reads it back and returns its SHA-256. The archive's
+/// checksums are computed before the values are written, so that an error of the disk is found.
 pub(super) fn write_npz(
     out: &Path,
     name: &str,
@@ -158,10 +158,10 @@ pub(super) fn write_npz(
     write_checked(out, name, fill, check).map_err(StoreError::write(&path))
 }
 
-/// One row in the form of a batch file: how the ledger keeps it until its batch is sealed.
+/// Encodes one row as a batch file: the ledger keeps it in this form until its batch is sealed.
 ///
 /// # Errors
-/// When `row` does not hold `length` frames of numbers: a bug.
+/// Fails when `row` does not hold `length` frames of numbers, which is a bug.
 pub(crate) fn row_bytes(row: &BatchRow, length: usize) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Cursor::new(Vec::new());
     put(&mut bytes, std::slice::from_ref(row), &[], length)
@@ -169,10 +169,10 @@ pub(crate) fn row_bytes(row: &BatchRow, length: usize) -> Result<Vec<u8>, StoreE
     Ok(bytes.into_inner())
 }
 
-/// The row of [`row_bytes`].
+/// Decodes the result of [`row_bytes`].
 ///
 /// # Errors
-/// When `bytes` are no such row.
+/// Fails when `bytes` do not encode exactly one row.
 pub fn row_from_bytes(bytes: &[u8]) -> Result<BatchRow, StoreError> {
     let origin = Path::new("a row in the ledger");
     let mut npz = NpzReader::new(origin, Cursor::new(bytes))?;
@@ -186,15 +186,15 @@ pub fn row_from_bytes(bytes: &[u8]) -> Result<BatchRow, StoreError> {
     }
 }
 
-/// The rows of batch `number`.
+/// Reads the rows of batch `number`.
 ///
 /// # Errors
-/// When it cannot be read or is no batch file.
+/// Fails when the file cannot be read or is no batch file.
 pub fn read_batch(out: &Path, number: usize) -> Result<Vec<BatchRow>, StoreError> {
     take(&mut NpzReader::open(&batch_path(out, number))?)
 }
 
-/// Whether batch `number` is on disk, whole, with the hash that it was sealed with.
+/// Whether the file of batch `number` exists and has the hash `sha256`.
 #[must_use]
 pub fn is_intact(out: &Path, number: usize, sha256: &str) -> bool {
     file_sha256(&batch_path(out, number)).is_ok_and(|found| found == sha256)
@@ -266,7 +266,7 @@ fn put<W: Write + Seek>(
 
 type Points = [[[f32; 3]; LANDMARKS]; SLOTS];
 
-/// Writes the points `of` each frame, zeros for padding.
+/// Writes the array `name`: the points that `of` returns for each frame, zeros for padding.
 fn put_points<W: Write + Seek>(
     npz: &mut NpzWriter<W>,
     name: &str,
@@ -283,7 +283,7 @@ fn put_points<W: Write + Seek>(
     )
 }
 
-/// The number of each label.
+/// Maps each label to its number.
 struct LabelIds<'a>(HashMap<&'a str, i64>);
 
 impl<'a> LabelIds<'a> {
@@ -296,7 +296,7 @@ impl<'a> LabelIds<'a> {
         Self(ids)
     }
 
-    /// The number of `gloss`, -1 where it is none of them.
+    /// The number of `gloss`; -1 when it is unknown.
     fn of(&self, gloss: &str) -> i64 {
         self.0.get(gloss).copied().unwrap_or(-1)
     }
@@ -382,7 +382,7 @@ fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<BatchRow>, StoreEr
                     .map_err(|e| npz.broken(&e))?,
                 mask: flags(&masks, row),
                 filled: flags(&filled, row),
-                // Padding, and nothing else, has no frame number.
+                // Only padding has no frame number.
                 frames: (row * length..(row + 1) * length)
                     .filter(|at| indexes[*at] >= 0)
                     .map(frame)
@@ -411,7 +411,7 @@ fn points(values: &[f32], at: usize) -> Points {
     })
 }
 
-/// A value for each of `length` frames of each row, `pad` where a clip had fewer.
+/// A value for each of `length` frames of each row; `pad` where a clip has fewer.
 fn padded<'a, T: Clone + 'a>(
     rows: &'a [BatchRow],
     length: usize,

@@ -1,9 +1,9 @@
-//! Why something could not be written or read back.
+//! Errors of the storage module.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Something could not be written or read back.
+/// Why something could not be written or read.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "most fields are what their names say")]
 pub enum StoreError {
@@ -16,17 +16,17 @@ pub enum StoreError {
     /// A file could not be read.
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
-    /// A file has other contents than it should.
+    /// A file does not have the expected content.
     #[error("{path} is not a readable npz file: {reason}")]
     Broken { path: PathBuf, reason: String },
-    /// Something lies where a file or folder of ours should. Writing would follow it to elsewhere, or reading would not
-    /// end.
+    /// A link or special file is at the path of an output file or folder. Writing would follow the link, or reading
+    /// would not end.
     #[error(
         "{path} is a link or no plain file, and nothing is read from it or written through it: remove it \
          (`rm {path}`); to keep the results elsewhere, name that folder itself"
     )]
     Link { path: PathBuf },
-    /// The ledger has lost clips, or their kept frames are lost: they had changed and were dropped.
+    /// The ledger has lost clips or their kept frames, because damaged data was dropped.
     #[error(
         "{path} has lost the numbers of the clips {positions:?}, which had changed since they were written; check disk \
          and memory, then run again: the job reads these clips again"
@@ -35,7 +35,7 @@ pub enum StoreError {
         path: PathBuf,
         positions: Vec<usize>,
     },
-    /// SQLite takes no longer path.
+    /// The path of the ledger is longer than SQLite allows.
     #[error(
         "the path {path} has {length} bytes, and that of a ledger can have {LEDGER_PATH_MAX} (SQLite's limit): use a \
          shorter path"
@@ -55,7 +55,7 @@ pub enum StoreError {
     )]
     Occupied {
         path: PathBuf,
-        /// What differs, for people.
+        /// The first difference, as text for users.
         difference: String,
         /// Whether only the content of the dataset differs.
         is_dataset: bool,
@@ -77,7 +77,7 @@ pub enum StoreError {
          changed"
     )]
     Undivided { path: PathBuf },
-    /// The shard is one of a plan over other content of the dataset.
+    /// The shard belongs to a plan over another version of the dataset.
     #[error(
         "{path}: the dataset has changed since the shard was made; one clip more, fewer or of another size changes the plan \
          that all shards of a job share, so all of them must be made again"
@@ -98,12 +98,12 @@ pub enum StoreError {
         path: PathBuf,
         source: rusqlite::Error,
     },
-    /// The folder of a shard is not whole, or its record comes from another version.
+    /// The folder of a shard is not complete, or its record comes from another version.
     #[error(
         "{path} is no record of a whole shard: {reason}; remove its folder to make the shard again"
     )]
     BadShard { path: PathBuf, reason: String },
-    /// The database is damaged or no ledger.
+    /// The database is damaged or is no ledger.
     #[error("the ledger {path} cannot be used: {reason}")]
     BadLedger { path: PathBuf, reason: String },
 }
@@ -111,7 +111,7 @@ pub enum StoreError {
 /// Maximum length of the absolute path of a ledger in bytes: SQLite's 512, less the ending of its log.
 pub(super) const LEDGER_PATH_MAX: usize = 504;
 
-/// How to fix `error` of a file system.
+/// How to fix the file system's `error`, as text for users.
 fn fix_of(error: &io::Error) -> &'static str {
     use io::ErrorKind::{
         InvalidFilename, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem,
@@ -131,13 +131,13 @@ fn fix_of(error: &io::Error) -> &'static str {
 }
 
 impl StoreError {
-    /// Whether the ledger has changes that a process left half done, which reading alone cannot undo.
+    /// Whether a process was interrupted during a change of the ledger, which a read-only connection cannot undo.
     pub(super) fn needs_recovery(&self) -> bool {
         matches!(self, Self::Ledger { source, .. }
             if source.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly))
     }
 
-    /// The error that `path` cannot be written; an error of this kind stays what it is.
+    /// Converts an I/O error of writing `path`. A [`StoreError`] inside it is returned as it is.
     pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| match source.downcast() {
@@ -146,7 +146,7 @@ impl StoreError {
         }
     }
 
-    /// The error that `path` cannot be read; an error of this kind stays what it is.
+    /// Converts an I/O error of reading `path`. A [`StoreError`] inside it is returned as it is.
     pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| match source.downcast() {
@@ -155,7 +155,7 @@ impl StoreError {
         }
     }
 
-    /// Whether there was no room. The same write may succeed later.
+    /// Whether the disk was full or a quota was reached. The same write may succeed later.
     #[must_use]
     pub fn is_full(&self) -> bool {
         use rusqlite::ErrorCode::DiskFull;
@@ -166,7 +166,7 @@ impl StoreError {
             ),
             Self::Ledger { source, .. } => {
                 source.sqlite_error_code() == Some(DiskFull)
-                    // Its shared-memory file could not grow.
+                    // The file for its shared memory could not grow.
                     || source.sqlite_error().is_some_and(|e| {
                         e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
                     })

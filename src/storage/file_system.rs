@@ -1,16 +1,16 @@
-//! Whether a folder lies on a network file system. SQLite's write-ahead log needs memory that all its users share, which
-//! those lack, and their locks may be missing, or stay behind when a machine dies.
+//! Detects network file systems. They lack the shared memory that SQLite's write-ahead log needs, and their locks may
+//! be missing, or remain when a machine dies.
 
 use std::path::Path;
 
-/// The kinds of file systems that another machine may write to, by the number that the kernel has for each.
+/// File systems that another machine may write to: the kernel's number for each, and its name.
 const NETWORK: [(u32, &str); 14] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
     (0xff53_4d42, "CIFS"),
     (0xfe53_4d42, "SMB"),
     (0x0102_1997, "9p"),
-    // Local ones too, as NTFS: the kernel has one number for all that programs serve.
+    // Includes local ones such as NTFS: the kernel has one number for all file systems that programs serve.
     (0x6573_5546, "FUSE"),
     (0x0bd0_0bd0, "Lustre"),
     (0x4750_4653, "GPFS"),
@@ -22,13 +22,14 @@ const NETWORK: [(u32, &str); 14] = [
     (0x0116_1970, "GFS2"),
 ];
 
-/// The name of the network file system whose number is `kind`; `None` for a local one and for what is not known.
+/// The name of the network file system whose number is `kind`; `None` for a local or unknown one.
 fn network_name(kind: u32) -> Option<&'static str> {
     let found = NETWORK.iter().find(|(number, _)| *number == kind);
     found.map(|(_, name)| *name)
 }
 
-/// The name of the network file system of `folder`, which exists. `None` for a local one, and when the system cannot tell.
+/// The name of the network file system of `folder`, which exists; `None` for a local one, or when the system reports
+/// none.
 #[must_use]
 pub fn network(folder: &Path) -> Option<&'static str> {
     let found = rustix::fs::statfs(folder).ok()?;
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_is_local() {
+    fn an_unknown_file_system_counts_as_local() {
         assert_eq!(network(Path::new("/proc")), None);
         assert_eq!(network(Path::new("/nothing/of/this/name")), None);
     }

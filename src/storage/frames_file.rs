@@ -1,5 +1,5 @@
-//! The kept frames of a batch in one npz file: every frame of each clip that was opened, flat, with offsets. Clips are
-//! copied from their parts array by array, so that memory does not grow with their length.
+//! The kept frames of a batch in one npz file: every frame of each clip that was opened, flat, with offsets. Clips
+//! are copied from their parts array by array, so that memory does not grow with their length.
 
 use super::batches::write_npz;
 use super::ledger::PartRecord;
@@ -16,31 +16,32 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Values of the landmarks of a frame.
+/// Number of landmark values of a frame.
 const HANDS: usize = SLOTS * LANDMARKS * 3;
 
-/// Where the kept frames of batch `number` lie, relative to the output folder.
+/// Path of the file with the kept frames of batch `number`, relative to the output folder.
 pub(crate) fn frames_name(number: usize) -> String {
     format!("{FRAMES_FOLDER}/{number:05}.npz")
 }
 
-/// Where the kept frames of batch `number` lie.
+/// Path of the file with the kept frames of batch `number`.
 pub(crate) fn frames_path(out: &Path, number: usize) -> PathBuf {
     out.join(frames_name(number))
 }
 
-/// Writes the kept frames of batch `number` from the `parts` of its clips, each with the position of its clip, and returns
-/// the SHA-256 of the file.
+/// Writes the kept frames of batch `number` from the `parts` of its clips, each with the position of its clip, and
+/// returns the SHA-256 of the file.
 ///
-/// Of n clips with T frames in all: `video_ids`, `labels` strings `[n]`; `positions` i64 `[n]` in the plan; `offsets` i64
-/// `[n + 1]`, clip i has the frames `offsets[i]..offsets[i + 1]`; `width`, `height` i32 `[n]` in pixels; `fps` f32 `[n]`,
-/// NaN when unknown; `declared_frames` i64 `[n]`, -1 when the container declares none; `frame_start`, `frame_end` i64 `[n]`
-/// as in the metadata; `facts` strings `[n]`, a [`KeptClip`] as JSON; `glosses` strings, those of the job. Of each frame: `landmarks` f32 `[T, 2, 21, 3]` as
-/// detected, `world_landmarks` f32 `[T, 2, 21, 3]` in metres, `handedness` i8 and `handedness_score` f32 `[T, 2]`,
-/// `hand_count` u8, `frame_index` i32 and `time_s` f64 `[T]`, seconds since the first frame, NaN when unknown.
+/// Of n clips with T frames in all: `video_ids`, `labels` strings `[n]`; `positions` i64 `[n]` in the plan; `offsets`
+/// i64 `[n + 1]`, clip i has the frames `offsets[i]..offsets[i + 1]`; `width`, `height` i32 `[n]` in pixels; `fps`
+/// f32 `[n]`, NaN when unknown; `declared_frames` i64 `[n]`, -1 when the container declares none; `frame_start`,
+/// `frame_end` i64 `[n]` as in the metadata; `facts` strings `[n]`, a [`KeptClip`] as JSON; `glosses` strings, those
+/// of the job. Of each frame: `landmarks` f32 `[T, 2, 21, 3]` as detected, `world_landmarks` f32 `[T, 2, 21, 3]` in
+/// metres, `handedness` i8 and `handedness_score` f32 `[T, 2]`, `hand_count` u8, `frame_index` i32 and `time_s` f64
+/// `[T]`, seconds since the first frame, NaN when unknown.
 ///
 /// # Errors
-/// When a part cannot be read or the file cannot be written.
+/// Fails when a part cannot be read or the file cannot be written.
 pub(crate) fn write_frames(
     out: &Path,
     number: usize,
@@ -62,11 +63,11 @@ pub(crate) fn write_frames(
     })
 }
 
-/// Writes the kept frames of batch `number` again, from the file at `from`, without the clips whose positions are in
-/// `dropped`: as [`write_frames`] writes them from the parts of the others. Returns the SHA-256 of the file.
+/// Writes the kept frames of batch `number` from the file at `from`, without the clips whose positions are in
+/// `dropped`. The file equals that of [`write_frames`] for the other clips. Returns the SHA-256 of the file.
 ///
 /// # Errors
-/// When `from` cannot be read or the file cannot be written.
+/// Fails when `from` cannot be read or the file cannot be written.
 pub(crate) fn copy_frames(
     from: &Path,
     out: &Path,
@@ -98,7 +99,7 @@ pub(crate) fn copy_frames(
     })
 }
 
-/// Adds what is known of `clips`, each with its position and its number of frames.
+/// Adds the arrays with one value per clip. `clips` holds each clip's position and number of frames.
 fn put_clips<W: Write + Seek>(
     npz: &mut NpzWriter<W>,
     clips: &[(usize, usize, KeptClip)],
@@ -157,7 +158,7 @@ fn put_frames<W: Write + Seek>(
     put(npz, "time_s", &[], parts, |f| [f.time_s])
 }
 
-/// Adds the array `name` of all frames: the values `of` each, which have the shape `inner`.
+/// Adds the array `name`: the values that `of` returns for each frame, which have the shape `inner`.
 fn put<W: Write + Seek, T: AutoSerialize, V: IntoIterator<Item = T>>(
     npz: &mut NpzWriter<W>,
     name: &str,
@@ -192,7 +193,7 @@ impl FramesFile {
     /// Opens the file at `path`.
     ///
     /// # Errors
-    /// When it cannot be read or is no file of kept frames.
+    /// Fails when the file cannot be read or holds no kept frames.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let mut npz = NpzReader::open(path)?;
         let mut numbers = |name: &str| -> Result<Vec<usize>, StoreError> {
@@ -231,7 +232,7 @@ impl FramesFile {
     /// The frames of the clip `index` of the file.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// Fails when they cannot be read.
     pub(crate) fn frames(&mut self, index: usize) -> Result<Vec<KeptFrame>, StoreError> {
         let range = self.offsets[index]..self.offsets[index + 1];
         let landmarks = self.rows::<f32>("landmarks", &range, HANDS)?;
@@ -378,13 +379,13 @@ mod tests {
         assert_eq!(npz.numbers::<i64>("offsets").unwrap().0, [0, 3, 3, 203]);
         assert_eq!(npz.numbers::<i64>("declared_frames").unwrap().0, [9, -1, 9]);
         assert!(npz.rows::<u8>("hand_count", 203..204).is_err());
-        // Without a clip it is what is written from the other parts.
+        // Without one clip, the file equals one that is written from the other parts.
         let others = [parts[0].clone(), parts[2].clone()];
         let without = write_frames(out, 2, &others, &["café".into()]).unwrap();
         let copied = copy_frames(&path, out, 2, &BTreeSet::from([5])).unwrap();
         assert_eq!(copied, without);
         assert_ne!(copied, sha256);
-        // Written again it is the same, and a part that was cut off is known.
+        // A second write gives the same file, and a truncated part is detected.
         assert_eq!(
             write_frames(out, 1, &parts, &["café".into()]).unwrap(),
             sha256

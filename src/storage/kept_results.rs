@@ -1,5 +1,5 @@
-//! The finished results of a job whose frames were kept, for reading. Each file is compared with the hash that `run.json`
-//! has of it before it is used, so that no ledger is needed.
+//! The finished results of a job whose frames were kept, for reading. Each file is compared with the hash that
+//! `run.json` has of it before it is used, so that no ledger is needed.
 
 use super::StoreError;
 use super::atomic_file::{file_sha256, read_plain};
@@ -12,31 +12,31 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Setting: a hash of the classes in the order of their numbers, when it is known.
+/// Settings key: a hash of the classes in the order of their numbers, when that order is known.
 pub(crate) const CLASS_ORDER: &str = "class_order_sha256";
 
-/// Why results cannot be used again.
+/// Why the results of a job cannot be used again.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the fields are what their names say")]
 pub enum KeptResultsError {
-    /// There are none.
+    /// The folder has no finished results.
     #[error("{path} holds no finished results: {reason}")]
     NotFinished { path: PathBuf, reason: String },
-    /// They are shards of a job.
+    /// The folder holds shards of a job, or is one of them.
     #[error(
         "{path} holds shards of a job, or is one of them, and the job needs them together: `handloom merge MERGED {shards}` \
          joins them"
     )]
     Shards { path: PathBuf, shards: PathBuf },
-    /// Shards are missing.
+    /// The results were merged without some of the shards.
     #[error(
         "{path} was joined without the shards {missing}, so its clips are not those of the job: make them and merge again"
     )]
     Partial { path: PathBuf, missing: String },
-    /// They were made without keeping frames.
+    /// The results were made without keeping frames.
     #[error("the frames of {path} were not kept")]
     NotKept { path: PathBuf },
-    /// A file is not as it was written.
+    /// A file is missing or has changed since it was written.
     #[error("{path} is missing or has changed since it was written")]
     Changed { path: PathBuf },
     /// The frames of a clip were not kept, because its gloss had enough clips.
@@ -54,13 +54,13 @@ pub enum KeptResultsError {
         profile: &'static str,
         gloss: String,
     },
-    /// The new results would lie among those that they are made from.
+    /// The new results would be written to the folder of the kept frames, or inside or around it.
     #[error(
         "{path} holds the frames themselves, or lies in their folder or around it: the new sequences need a folder of \
          their own"
     )]
     SameFolder { path: PathBuf },
-    /// A file has been read and is not what it should be.
+    /// A file cannot be read or has unexpected content.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -79,7 +79,7 @@ impl KeptResults {
     /// Opens the results in `folder`.
     ///
     /// # Errors
-    /// When there are none, they are not finished or their frames were not kept.
+    /// Fails when there are no finished results or their frames were not kept.
     pub(crate) fn open(folder: &Path) -> Result<Self, KeptResultsError> {
         if let Some(shards) = shards_in(folder)
             && (shards != folder || !folder.join(RUN_NAME).exists())
@@ -124,7 +124,7 @@ impl KeptResults {
         })
     }
 
-    /// Refuses `out` as the folder of other results when it is this one, or one of both lies in the other.
+    /// Fails when `out` is the folder of these results, or one of the two folders contains the other.
     pub(crate) fn refuse_same(&self, out: &Path) -> Result<(), KeptResultsError> {
         if overlap(&self.folder, out) {
             let path = out.to_path_buf();
@@ -133,7 +133,7 @@ impl KeptResults {
         Ok(())
     }
 
-    /// Clips in a batch.
+    /// Number of clips in a batch.
     pub(crate) fn batch_size(&self) -> Result<usize, KeptResultsError> {
         let size = self.run["settings"]["batch_size"].as_u64();
         let size = size.and_then(|size| usize::try_from(size).ok());
@@ -141,18 +141,18 @@ impl KeptResults {
             .ok_or_else(|| self.changed(RUN_NAME))
     }
 
-    /// Their `run.json`.
+    /// The content of the results' `run.json`.
     pub(crate) fn run(&self) -> &Value {
         &self.run
     }
 
-    /// The error that the file `name` is not as it was written.
+    /// The error for a file `name` that is missing or has changed.
     pub(crate) fn changed(&self, name: &str) -> KeptResultsError {
         let path = self.folder.join(name);
         KeptResultsError::Changed { path }
     }
 
-    /// The path of the file `name`, which is as it was written.
+    /// The path of the file `name`, once its hash matches `run.json`.
     fn verified(&self, name: &str) -> Result<PathBuf, KeptResultsError> {
         let path = self.folder.join(name);
         let wanted = self.run["finished"]["files"][name].as_str();
@@ -162,10 +162,10 @@ impl KeptResults {
         }
     }
 
-    /// The lines of their manifest.
+    /// The lines of the results' manifest.
     ///
     /// # Errors
-    /// When the file has changed since it was written.
+    /// Fails when the file has changed since it was written.
     pub(crate) fn manifest(&self) -> Result<Vec<Value>, KeptResultsError> {
         let path = self.verified(MANIFEST_NAME)?;
         let bytes = read_plain(&path).map_err(StoreError::read(&path))?;
@@ -175,10 +175,10 @@ impl KeptResults {
         lines.map_err(|_| self.changed(MANIFEST_NAME))
     }
 
-    /// The classes in the order of their numbers, when their job knew it.
+    /// The classes in the order of their numbers; `None` when the job did not know that order.
     ///
     /// # Errors
-    /// When the file has changed since it was written.
+    /// Fails when the file has changed since it was written.
     pub(crate) fn class_order(&self) -> Result<Option<ClassOrder>, KeptResultsError> {
         if self.run["settings"].get(CLASS_ORDER).is_none() {
             return Ok(None);
@@ -199,7 +199,7 @@ impl KeptResults {
     /// The kept frames of `batch`.
     ///
     /// # Errors
-    /// When their file has changed since it was written.
+    /// Fails when their file has changed since it was written.
     pub(crate) fn frames(&mut self, batch: usize) -> Result<&mut FramesFile, KeptResultsError> {
         let file = match self.open.take() {
             Some((open, file)) if open == batch => file,

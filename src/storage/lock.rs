@@ -1,4 +1,4 @@
-//! One process at a time in an output folder.
+//! The lock of an output folder: one process at a time works in it.
 
 use super::StoreError;
 use crate::storage::atomic_file::Folder;
@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 /// The lock file in a folder. It means nothing while no process holds it. Only its holder may remove it.
 pub const LOCK_NAME: &str = ".lock";
 
-/// Lock files that are tried when each is removed before it is locked.
+/// Maximum number of attempts, when another process removes the lock file before it is locked here.
 const ATTEMPTS: usize = 16;
-/// Longest text of a process id that is read.
+/// Maximum bytes that are read of a process id.
 const PID_BYTES_MAX: u64 = 16;
 
 /// The lock of an output folder, until it is dropped. The system releases it however the process ends.
@@ -26,7 +26,7 @@ impl FolderLock {
     /// Locks the folder `out`, which must exist.
     ///
     /// # Errors
-    /// When another process holds it, the file cannot be made or is a link, or the file system has no locks.
+    /// Fails when another process holds it, the file cannot be made or is a link, or the file system has no locks.
     pub fn take(out: &Path) -> Result<Self, StoreError> {
         for _ in 0..ATTEMPTS {
             let lock = Self::lock(out)?;
@@ -42,10 +42,10 @@ impl FolderLock {
         })
     }
 
-    /// Removes the lock file and releases the lock. What its holder does after this, another process may do too.
+    /// Removes the lock file and releases the lock. Another process may then take it.
     ///
     /// # Errors
-    /// When the file cannot be removed.
+    /// Fails when the file cannot be removed.
     pub(crate) fn remove(self) -> Result<(), StoreError> {
         if self.is_in_place() {
             fs::remove_file(&self.path).map_err(StoreError::write(&self.path))?;
@@ -62,7 +62,7 @@ impl FolderLock {
             return Err(match error {
                 TryLockError::Error(source) => cannot_lock(&path, source),
                 TryLockError::WouldBlock => {
-                    // The process id helps people only.
+                    // The process id is only for the error message.
                     let mut pid = String::new();
                     let pid = file
                         .take(PID_BYTES_MAX)
@@ -79,17 +79,17 @@ impl FolderLock {
         Ok(Self { file, path })
     }
 
-    /// Whether the file that is locked still lies at its path.
+    /// Whether the locked file is still at its path.
     fn is_in_place(&self) -> bool {
         let place = |found: &Metadata| (found.dev(), found.ino());
         let (locked, found) = (self.file.metadata(), self.path.symlink_metadata());
         matches!((locked, found), (Ok(locked), Ok(found)) if place(&locked) == place(&found))
     }
 
-    /// Writes the process id into the file, for people.
+    /// Writes the process id into the file, as information for users.
     fn note_process(&self) {
         let note = (|| {
-            // A file with a second name may be somebody else's.
+            // A file with a second name may belong to someone else.
             if self.file.metadata()?.nlink() > 1 {
                 return Ok(());
             }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_taker_is_told_who_holds_it() {
+    fn a_second_process_learns_who_holds_the_lock() {
         let dir = tempfile::tempdir().unwrap();
         let first = FolderLock::take(dir.path()).unwrap();
         let error = FolderLock::take(dir.path()).unwrap_err().to_string();

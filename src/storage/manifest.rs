@@ -1,5 +1,5 @@
-//! `manifest.jsonl`, one line for each instance or take, `label_map.json`, the number of each class, and `run.json`, where the
-//! results come from.
+//! `manifest.jsonl`, one line for each instance or take, `label_map.json`, the number of each class, and `run.json`,
+//! the provenance of the results.
 
 use super::StoreError;
 use crate::storage::atomic_file::write_file;
@@ -9,11 +9,11 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-/// One line for every instance of the metadata, or for every take.
+/// File with one line for every instance of the metadata, or for every take.
 pub const MANIFEST_NAME: &str = "manifest.jsonl";
-/// The number of each class.
+/// File with the number of each class.
 pub const LABEL_MAP_NAME: &str = "label_map.json";
-/// Provenance.
+/// File with the provenance of the results.
 pub const RUN_NAME: &str = "run.json";
 
 /// One instance of the metadata, or one take, in `manifest.jsonl`.
@@ -21,40 +21,40 @@ pub const RUN_NAME: &str = "run.json";
 pub struct ManifestLine {
     /// The label, as spelled; empty when the metadata gives none.
     pub gloss: String,
-    /// `null` when the metadata gives none.
+    /// Id of the clip; `null` when the metadata gives none.
     pub video_id: Option<String>,
     /// The clip's path in the dataset; absent where it follows from the id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Index within its entry of the metadata; the position of a take.
     pub instance: usize,
-    /// Final state.
+    /// Final state, for example `accepted`.
     pub state: &'static str,
     /// Why it was not accepted.
     pub reason: Option<String>,
     /// `train`, `val` or `test`, as in the metadata.
     pub split: String,
-    /// Who signs, as in the metadata; -1 when unknown.
+    /// Number of the signer, as in the metadata; -1 when unknown.
     pub signer_id: i64,
     /// First frame of the sign, as in the metadata.
     pub frame_start: Option<i64>,
     /// Last frame of the sign, as in the metadata.
     pub frame_end: Option<i64>,
-    /// What else the dataset's table says of it, by column; absent for nothing.
+    /// Other columns of the dataset's table, by name; absent when there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<Value>,
-    /// Its position among the processed instances, which the batches are cut from; absent for takes and when it
-    /// is not processed.
+    /// Its position among the processed instances, which the batches are cut from; absent for takes and for instances
+    /// that are not processed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<usize>,
-    /// Where frames are kept and the other profile, which compares glosses in another way, makes something else of it:
-    /// its `state` and `reason` then, or the `position` of its kept frames when it is processed.
+    /// Outcome under the other profile, which compares glosses in another way: `state` and `reason`, or `position` of
+    /// the kept frames when it is processed. Present when frames are kept and the outcome differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otherwise: Option<Value>,
-    /// What was read of the clip, unless nothing was, or what is known of a take.
+    /// What was read of the clip, or what is known of a take; absent when nothing was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<Value>,
-    /// Where its sequence is, when accepted.
+    /// Place of its sequence; absent unless accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stored: Option<ManifestPlace>,
 }
@@ -64,7 +64,7 @@ pub struct ManifestLine {
 pub struct ManifestPlace {
     /// Number of the batch file.
     pub batch: usize,
-    /// Row in it.
+    /// Row in that file, from 0.
     pub row: usize,
 }
 
@@ -79,8 +79,8 @@ pub(crate) fn write_manifest(out: &Path, lines: &[ManifestLine]) -> Result<Strin
     })
 }
 
-/// Writes `label_map.json`: `source`, where the order is from, and `classes`, each gloss with its number, which is its index
-/// in `glosses`. Returns its SHA-256.
+/// Writes `label_map.json`: `source`, where the order comes from, and `classes`, the number of each gloss, which is
+/// its index in `glosses`. Returns its SHA-256.
 pub(crate) fn write_label_map(
     out: &Path,
     source: &str,
@@ -88,7 +88,7 @@ pub(crate) fn write_label_map(
 ) -> Result<String, StoreError> {
     let mut classes = Map::new();
     for (number, gloss) in glosses.iter().enumerate() {
-        // As in the arrays: the first number of a gloss counts.
+        // The first number of a repeated gloss counts, as in the arrays.
         classes.entry(&**gloss).or_insert_with(|| json!(number));
     }
     let map = json!({"source": source, "classes": classes});
@@ -100,8 +100,8 @@ pub(crate) fn write_label_map(
 
 /// The contents of `run.json` before a run is finished.
 ///
-/// `source` is the key and value that say where the frames come from: `dataset` or `device`. `backend` is the record of
-/// what runs the models, `gstreamer` its version.
+/// `source` is the key and value of the origin of the frames: `dataset` or `device`. `backend` describes what runs
+/// the models, `gstreamer` is its version.
 pub(crate) fn provenance(
     run: &str,
     settings: &Value,

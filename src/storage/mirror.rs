@@ -1,8 +1,8 @@
 //! A copy of the results on another disk or a network share. Every file is read back and compared after it is copied.
 //! The list of files can be checked with `sha256sum -c SHA256SUMS`.
 //!
-//! A synchronization may end at any instruction, also by a power cut. The next one continues from the list and the file
-//! sizes. Existing copies are read again by [`Mirror::verify`]. Foreign files stay untouched, and so does a
+//! A synchronization may end at any instruction, also by a power cut. The next one continues from the list and the
+//! file sizes. Existing copies are read again by [`Mirror::verify`]. Foreign files stay untouched, and so does a
 //! whole mirror that belongs to another output folder ([`owner`]).
 
 mod error;
@@ -12,7 +12,7 @@ mod verify;
 use crate::digest::Hasher;
 use crate::storage::StoreError;
 use crate::storage::atomic_file::{open_plain, read_plain, sync_folder, write_checked, write_file};
-use crate::storage::output_dir::{files_of, is_result, leftovers};
+use crate::storage::output_dir::{files_of, is_result, result_files};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -30,7 +30,7 @@ pub const SUMS_NAME: &str = "SHA256SUMS";
 /// Name relative to both folders, with `/`, and SHA-256 in lower-case hex.
 pub type Listed = (String, String);
 
-/// Bytes between two checks whether to stop.
+/// Bytes copied between two calls of `stop`.
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// What a synchronization did.
@@ -51,7 +51,7 @@ pub struct SyncReport {
 pub struct Mirror {
     from: PathBuf,
     to: PathBuf,
-    /// `to`, or the mirror that contains it. It is on the medium and never created.
+    /// `to`, or the mirror that contains it. It must exist on the medium and is never created.
     root: PathBuf,
 }
 
@@ -60,7 +60,7 @@ pub struct Mirror {
 pub struct Listing {
     /// The identity of the output folder: see [`super::Ledger::identity`].
     pub identity: String,
-    /// In the order in which they are copied.
+    /// Names and hashes, in the order in which the files are copied.
     pub files: Vec<Listed>,
     /// Whether no more files will follow.
     pub is_all: bool,
@@ -76,7 +76,8 @@ impl Mirror {
         }
     }
 
-    /// The folder `name` in the mirror `root` as a mirror of `from`. It is created when it is missing; `root` never is.
+    /// The folder `name` in the mirror `root` as a mirror of `from`. It is created when it is missing; `root` never
+    /// is.
     pub(crate) fn within(from: &Path, root: &Path, name: &str) -> Self {
         Self {
             from: from.to_path_buf(),
@@ -85,7 +86,7 @@ impl Mirror {
         }
     }
 
-    /// Number of files that are not in place. That is all of them when the mirror cannot be read or is not that of this
+    /// Number of files that are not in place: all of them when the mirror cannot be read or does not belong to this
     /// output folder yet.
     pub(crate) fn waiting(&self, listing: &Listing) -> usize {
         let files = &listing.files;
@@ -101,13 +102,13 @@ impl Mirror {
 
     /// Copies the files that are not in place, in their order, until `stop` returns `true`.
     ///
-    /// * When the listing is that of a finished job, other batches in the list are removed. Until then they may be the only
-    ///   copy of an earlier job.
+    /// * When the listing is that of a finished job, other batches in the list are removed. Until then they may be
+    ///   the only copy of an earlier job.
     /// * A file that cannot be mirrored does not stop the others.
     /// * Nothing changes in a mirror that belongs to another output folder.
     ///
     /// # Errors
-    /// The first error. The files that were copied before it are in place and listed.
+    /// Returns the first error. The files that were copied before it are in place and listed.
     pub(crate) fn pass(
         &self,
         listing: &Listing,
@@ -161,7 +162,7 @@ impl Mirror {
         let text = self.read(SUMS_NAME)?;
         let listed = parse(&text);
         self.remove_partial()?;
-        // What is listed and there, but not of `files`.
+        // Files that are listed and present, but not in `files`.
         let mut kept = listed.clone();
         kept.retain(|name, _| self.to.join(name).is_file());
         for (name, _) in files {
@@ -216,7 +217,7 @@ impl Mirror {
         )
     }
 
-    /// A small file of the mirror; empty when there is none.
+    /// The content of a small file of the mirror; empty when it does not exist.
     fn read(&self, name: &str) -> Result<Vec<u8>, MirrorError> {
         let path = self.to.join(name);
         match read_plain(&path) {
@@ -241,8 +242,8 @@ impl Mirror {
         }
     }
 
-    /// Whether the file is listed with its hash and present with its size. Its size is not compared when the output folder
-    /// has lost the file.
+    /// Whether the file is listed with its hash and present with its size. Its size is not compared when the output
+    /// folder has lost the file.
     fn has(&self, listed: &BTreeMap<String, String>, (name, sha256): &Listed) -> bool {
         if listed.get(name) != Some(sha256) {
             return false;
@@ -255,7 +256,7 @@ impl Mirror {
 
     /// Removes the partial files of interrupted copies.
     fn remove_partial(&self) -> Result<(), MirrorError> {
-        let found = leftovers(&self.to).and_then(|mut found| {
+        let found = result_files(&self.to).and_then(|mut found| {
             let ours = |name: &str| [SUMS_NAME, OWNER_NAME].contains(&name);
             found.extend(files_of(&self.to, ours)?);
             Ok(found)
@@ -267,7 +268,7 @@ impl Mirror {
 
     /// Names of all results in the mirror.
     fn results(&self) -> Result<Vec<String>, MirrorError> {
-        let found = leftovers(&self.to).map_err(|error| self.failed(error))?;
+        let found = result_files(&self.to).map_err(|error| self.failed(error))?;
         let results = found.iter().filter(|path| is_result(path));
         let names = results.filter_map(|path| path.strip_prefix(&self.to).ok());
         Ok(names

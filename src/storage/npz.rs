@@ -1,5 +1,5 @@
-//! numpy's `.npz`: an uncompressed zip of `.npy` arrays that numpy reads without pickle. Equal contents give equal bytes:
-//! entry times and order are fixed, and all entries are zip64.
+//! numpy's `.npz`: an uncompressed zip of `.npy` arrays that numpy reads without pickle. Equal contents give equal
+//! bytes: entry times and order are fixed, and all entries are zip64.
 
 mod archive_headers;
 mod header;
@@ -12,21 +12,21 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-/// Writes arrays one after another.
+/// Writes an npz file, one array after another.
 pub struct NpzWriter<W: Write + Seek> {
-    zip: ZipWriter<Muted<W>>,
+    zip: ZipWriter<ErrorLatchingWriter<W>>,
 }
 
-/// After its first error it accepts and drops everything. Without it a [`ZipWriter`] that is dropped half-way would try to
-/// end its file and print on stderr that it cannot.
-struct Muted<W> {
+/// A writer that accepts and drops everything after its first error. Without it, a [`ZipWriter`] that is dropped
+/// half-way would try to end its file and print on stderr that it cannot.
+struct ErrorLatchingWriter<W> {
     to: W,
     has_failed: bool,
     position: u64,
     end: u64,
 }
 
-impl<W> Muted<W> {
+impl<W> ErrorLatchingWriter<W> {
     fn note<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
         let has_failed = |e: &io::Error| e.kind() != io::ErrorKind::Interrupted;
         self.has_failed |= done.as_ref().err().is_some_and(has_failed);
@@ -34,7 +34,7 @@ impl<W> Muted<W> {
     }
 }
 
-impl<W: Write> Write for Muted<W> {
+impl<W: Write> Write for ErrorLatchingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = bytes.len();
         if !self.has_failed {
@@ -55,7 +55,7 @@ impl<W: Write> Write for Muted<W> {
     }
 }
 
-impl<W: Seek> Seek for Muted<W> {
+impl<W: Seek> Seek for ErrorLatchingWriter<W> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.position = match to {
             SeekFrom::Start(position) => position,
@@ -88,7 +88,7 @@ impl<W: Write + Seek> NpzWriter<W> {
     /// ```
     pub fn new(to: W) -> Self {
         Self {
-            zip: ZipWriter::new(Muted {
+            zip: ZipWriter::new(ErrorLatchingWriter {
                 to,
                 has_failed: false,
                 position: 0,
@@ -100,7 +100,7 @@ impl<W: Write + Seek> NpzWriter<W> {
     /// Adds an array of numbers in C order.
     ///
     /// # Errors
-    /// When writing fails or the number of `values` differs from `shape`.
+    /// Fails when writing fails or the number of `values` differs from `shape`.
     pub fn numbers<T: AutoSerialize>(
         &mut self,
         name: &str,
@@ -115,7 +115,7 @@ impl<W: Write + Seek> NpzWriter<W> {
     /// Adds a one-dimensional array of strings, as wide as the longest.
     ///
     /// # Errors
-    /// When writing fails.
+    /// Fails when writing fails.
     pub fn strings<S: AsRef<str>>(&mut self, name: &str, values: &[S]) -> io::Result<()> {
         let lengths = values.iter().map(|s| s.as_ref().chars().count());
         let dtype = strings_dtype(lengths.max().unwrap_or(0))?;
@@ -124,7 +124,7 @@ impl<W: Write + Seek> NpzWriter<W> {
         array.finish()
     }
 
-    /// Begins an array whose values are pushed one after another: for arrays that are not to be held in memory.
+    /// Begins an array whose values are pushed one after another, so that it need not fit in memory.
     pub(super) fn array<'a, T: Serialize + ?Sized>(
         &'a mut self,
         name: &str,
@@ -146,10 +146,10 @@ impl<W: Write + Seek> NpzWriter<W> {
             .begin_nd()
     }
 
-    /// Ends the archive.
+    /// Ends the archive and returns what it was written to.
     ///
     /// # Errors
-    /// When writing fails.
+    /// Fails when writing fails.
     pub fn finish(self) -> io::Result<W> {
         let muted = self.zip.finish()?;
         if muted.has_failed {
@@ -168,7 +168,7 @@ pub(super) fn strings_dtype(width: usize) -> io::Result<DType> {
 /// Writes an `.npy` file: `values` in C order.
 ///
 /// # Errors
-/// When writing fails or the number of `values` differs from `shape`.
+/// Fails when writing fails or the number of `values` differs from `shape`.
 pub(crate) fn write_npy<T: AutoSerialize>(
     to: impl Write,
     shape: &[usize],
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(sample()[10..14], [0, 0, 0x21, 0]);
     }
 
-    /// Takes so many bytes.
+    /// Accepts this many bytes.
     struct Small(io::Cursor<Vec<u8>>, usize);
 
     impl Write for Small {

@@ -28,18 +28,19 @@ pub enum OpenMode {
     Resume,
     /// Start over; replace all results.
     Fresh,
-    /// As `Resume`, and adopt a dataset whose content has changed.
+    /// Like `Resume`, but adopt a dataset whose content has changed.
     Rescan,
 }
 
 /// What an output folder held when it was claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimOutcome {
-    /// Nothing of this job.
+    /// The folder had no results of this job.
     New,
-    /// A part of it, or all of it.
+    /// The folder had some or all results of this job.
     Resumed,
-    /// Results of the same settings over a dataset with other content. The ledger still has the positions of the old plan.
+    /// Results of the same settings over a dataset with other content. The ledger still has the positions of the old
+    /// plan.
     Rescan,
 }
 
@@ -55,7 +56,8 @@ fn refuse_merged(out: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The shards of a job that are in `out`, or beside it when it is one of them: the folder that they are merged from.
+/// The folder with the shards of a job, for `handloom merge`: `out`, or its parent when `out` is a shard. `None`
+/// without shards.
 pub(crate) fn shards_in(out: &Path) -> Option<PathBuf> {
     if out.join(SHARD_NAME).exists() {
         let above = out.parent().filter(|above| !above.as_os_str().is_empty());
@@ -69,7 +71,7 @@ pub(crate) fn shards_in(out: &Path) -> Option<PathBuf> {
     has_shard.then(|| out.to_path_buf())
 }
 
-/// The folder that a user `named`, which may be a link, or else the folder `name` in `out`, which may not.
+/// The folder `named` by the user, which may be a link, or else the folder `name` in `out`, which may not.
 pub(crate) fn folder_within(
     out: &Path,
     name: &str,
@@ -83,15 +85,15 @@ pub(crate) fn folder_within(
     Ok(path)
 }
 
-/// Settings that depend on the dataset alone.
-/// That of a shard has the plan's hash; its numbers are in the folder's name.
+/// Settings that depend on the dataset alone. `shard` holds the plan's hash; its numbers are also in the folder's
+/// name.
 const DATASET_KEYS: [&str; 4] = ["metadata_sha256", "clips_sha256", "glosses_sha256", "shard"];
 
-/// Makes the open folder `out` belong to `job`: begins the job or resumes it. A new job has its settings in the ledger
-/// before earlier results are removed.
+/// Makes the open folder `out` belong to `job`: begins the job or resumes it. A new job has its settings in the
+/// ledger before earlier results are removed.
 ///
 /// # Errors
-/// When the folder holds the results of another job and `mode` refuses them, or when it cannot be written.
+/// Fails when the folder holds the results of another job and `mode` refuses them, or when it cannot be written.
 pub(crate) fn claim(
     out: &Path,
     ledger: &mut Ledger,
@@ -111,7 +113,7 @@ pub(crate) fn claim(
                     let name = path.file_name().and_then(OsStr::to_str);
                     name.is_some_and(|name| parts.contains(name))
                 };
-                let mut partial = leftovers(out)?;
+                let mut partial = result_files(out)?;
                 partial.retain(|path| !is_result(path) && !is_known(path));
                 remove(&partial)?;
                 return Ok(ClaimOutcome::Resumed);
@@ -120,12 +122,12 @@ pub(crate) fn claim(
         }
     }
     ledger.begin_job(job)?;
-    remove(&leftovers(out)?)?;
+    remove(&result_files(out)?)?;
     Ok(ClaimOutcome::New)
 }
 
-/// The results that [`claim`] would refuse: those of other settings than `settings` makes of theirs, or of unknown
-/// settings.
+/// The error with which [`claim`] would refuse the results in `out`: their settings are unknown, or differ from those
+/// that `settings` returns for them.
 pub(crate) fn other_job(
     out: &Path,
     ledger: Option<&Ledger>,
@@ -155,11 +157,11 @@ pub(crate) fn other_job(
     }))
 }
 
-/// The settings of the results in `out`; `None` when there are none. Reads alone, also while another process works
-/// there, unless a process that worked there was cut off.
+/// The settings of the results in `out`; `None` when there are none. It only reads, also while another process works
+/// there, unless a process that worked there was interrupted.
 pub(crate) fn recorded_settings(out: &Path) -> Result<Option<Value>, StoreError> {
     let ledger = match Ledger::open_read_only(out) {
-        // What the process left half done is undone by writing.
+        // Only a writer can undo the changes of an interrupted process.
         Err(error) if error.needs_recovery() => Some(open(out, OpenMode::Resume)?.1),
         opened => opened?,
     };
@@ -182,12 +184,12 @@ fn settings_of_run(out: &Path) -> Result<Option<Value>, StoreError> {
     Ok(run_of(out)?.and_then(|run| run.get("settings").cloned()))
 }
 
-/// `run.json`, if there is one that can be read.
+/// The content of `run.json`; `None` when it is missing or is no JSON.
 pub(crate) fn run_of(out: &Path) -> Result<Option<Value>, StoreError> {
     let run = out.join(RUN_NAME);
     match read_plain(&run) {
         Ok(bytes) => Ok(serde_json::from_slice::<Value>(&bytes).ok()),
-        // Where there can be no such file. What is wrong with the path is reported when the folder is made.
+        // No such file can exist here. An error in the path is reported when the folder is made.
         Err(error)
             if matches!(
                 error.kind(),
@@ -200,8 +202,8 @@ pub(crate) fn run_of(out: &Path) -> Result<Option<Value>, StoreError> {
     }
 }
 
-/// Removes the files that an earlier job over more clips left: batch files except those with the numbers `batches`, the
-/// joined file unless this job `has_final`, and kept frames except the files `frames`.
+/// Removes the files that an earlier job over more clips left: batch files except those with the numbers `batches`,
+/// the joined file unless this job `has_final`, and kept frames except the files `frames`.
 pub(crate) fn prune(
     out: &Path,
     batches: impl Iterator<Item = usize>,
@@ -213,13 +215,13 @@ pub(crate) fn prune(
     let names = names.map(str::to_owned).chain(batches.map(batch_name));
     let names = names.chain(frames);
     let kept: BTreeSet<PathBuf> = names.map(|name| out.join(name)).collect();
-    let mut old = leftovers(out)?;
+    let mut old = result_files(out)?;
     old.retain(|path| !kept.contains(path));
     remove(&old)
 }
 
-/// The files that a mirror of the output folder of `ledger` holds: the sealed batches with their kept frames, and after a
-/// close the joined file, manifest and provenance. After a close that is everything.
+/// The files that a mirror of the output folder of `ledger` holds: the sealed batches with their kept frames, and
+/// after a close the joined file, manifest and provenance. After a close that is everything.
 pub(crate) fn mirrored(ledger: &Ledger) -> Result<Listing, StoreError> {
     let sealed = ledger.sealed()?.into_iter();
     let mut files: Vec<Listed> = sealed
@@ -251,7 +253,7 @@ pub(crate) fn mirrored(ledger: &Ledger) -> Result<Listing, StoreError> {
     })
 }
 
-/// Removes `files` durably. One that came back after a power cut would be taken for a result.
+/// Removes `files` durably, because a file that reappears after a power cut would count as a result.
 fn remove(files: &[PathBuf]) -> Result<(), StoreError> {
     for path in files {
         fs::remove_file(path).map_err(StoreError::write(path))?;
@@ -263,7 +265,8 @@ fn remove(files: &[PathBuf]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Refuses `out` when it has results that the ledger does not know: a copy of a mirror, or a folder that lost its ledger.
+/// Fails when `out` has results that the ledger does not know, as a copy of a mirror or a folder that lost its ledger
+/// has.
 pub(crate) fn refuse_unknown(out: &Path, ledger: Option<&Ledger>) -> Result<(), StoreError> {
     let job = ledger.map_or(Ok(None), Ledger::job)?;
     if job.is_none() && has_results(out)? {
@@ -273,7 +276,7 @@ pub(crate) fn refuse_unknown(out: &Path, ledger: Option<&Ledger>) -> Result<(), 
     Ok(())
 }
 
-/// The first setting that differs, for people, and whether only the content of the dataset does.
+/// The first setting that differs, as text for users, and whether only the content of the dataset differs.
 fn difference(old: &Value, new: &Value) -> (String, bool) {
     if let Some((key, [old, new])) = different_setting(old, new) {
         return (format!("{key} was {old}, now {new}"), false);
@@ -282,7 +285,7 @@ fn difference(old: &Value, new: &Value) -> (String, bool) {
     (change.to_owned(), true)
 }
 
-/// The first setting that differs, with its values in both. `None` when only the content of the dataset does.
+/// The first setting that differs, with its values in both. `None` when only the content of the dataset differs.
 pub(crate) fn different_setting<'a>(
     one: &'a Value,
     other: &'a Value,
@@ -295,7 +298,7 @@ pub(crate) fn different_setting<'a>(
     Some((key, [one, other].map(|settings| show(settings.get(key)))))
 }
 
-/// Whether `name` is that of a batch file.
+/// Whether `name` is the file name of a batch.
 fn is_batch_name(name: &str) -> bool {
     let number = name.strip_suffix(".npz");
     number.is_some_and(|n| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit()))
@@ -309,19 +312,19 @@ pub(crate) fn batch_numbers(out: &Path) -> Result<BTreeSet<usize>, StoreError> {
     Ok(whole.filter_map(number).collect())
 }
 
-/// Whether `path` is a complete file of results, which a part is not.
+/// Whether `path` is a complete result file and not a partial file.
 pub(super) fn is_result(path: &Path) -> bool {
     path.extension().is_some_and(|e| e != "part")
 }
 
 fn has_results(out: &Path) -> Result<bool, StoreError> {
-    Ok(leftovers(out)?.iter().any(|path| is_result(path)))
+    Ok(result_files(out)?.iter().any(|path| is_result(path)))
 }
 
 /// The results in `out` and their partial files, by exact names. `run.json`, which names their job, comes last.
-pub(super) fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
+pub(super) fn result_files(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let batches = out.join(BATCH_FOLDER);
-    // What lies behind a link is not ours to remove.
+    // Files behind a link may belong to someone else and must not be removed.
     refuse_link(&batches)?;
     let mut found = files_of(&batches, is_batch_name)?;
     for (folder, is_ours) in [
@@ -346,7 +349,7 @@ pub(super) fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
     Ok(found)
 }
 
-/// Whether one of two folders is the other or lies in it, wherever links lead. They may be missing.
+/// Whether two folders are the same or one is in the other, with links resolved. They need not exist.
 pub(crate) fn overlap(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| {
         let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -364,7 +367,7 @@ pub(crate) fn overlap(one: &Path, other: &Path) -> bool {
     one.starts_with(&other) || other.starts_with(&one)
 }
 
-/// The files in `folder` whose names `is_ours`, and the partial files of such.
+/// The files in `folder` that `is_ours` accepts by name, and their partial files.
 pub(super) fn files_of(
     folder: &Path,
     is_ours: impl Fn(&str) -> bool,

@@ -1,8 +1,9 @@
-//! The kept frames of one clip, in a file of their own until its batch is sealed: a record of fixed size for each frame,
-//! then what is known of the clip, as JSON. It is written frame by frame, so that memory does not grow with the clip.
+//! The kept frames of one clip, in a file of their own until its batch is sealed: a record of fixed size for each
+//! frame, then what is known of the clip, as JSON. It is written frame by frame, so that memory does not grow with
+//! the clip.
 //!
-//! A part has a random name, which the ledger knows: clips change their positions in a rescan, and no rename could be
-//! one step with the ledger's transaction.
+//! A part has a random name, which the ledger records: a rescan changes the positions of clips, and a rename cannot
+//! be atomic with the ledger's transaction.
 
 use super::StoreError;
 use super::atomic_file::{file_sha256, open_plain, write_checked};
@@ -38,18 +39,18 @@ type Hands = [[[f32; 3]; LANDMARKS]; SLOTS];
 /// A frame of a clip with what the detector found in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeptFrame {
-    /// What was found.
+    /// What the detector found.
     pub found: FrameRecord,
     /// Presentation time in seconds since the first frame; NaN when the container does not give it.
     pub time_s: f64,
 }
 
-/// What is known of a clip whose frames are kept: all that its sequence and its line of the manifest need.
+/// What is known of a clip whose frames are kept: everything that its sequence and its line of the manifest need.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KeptClip {
     /// The label, as spelled.
     pub gloss: String,
-    /// Names the clip.
+    /// Id of the clip.
     pub video_id: String,
     /// First frame of the sign, as in the metadata.
     pub frame_start: i64,
@@ -59,15 +60,15 @@ pub struct KeptClip {
     pub format: ClipFormat,
     /// Number of frames that its container declares.
     pub declared_frames: Option<u64>,
-    /// What ran the models.
+    /// Description of what ran the models.
     pub backend: String,
-    /// The element that decoded it.
+    /// The GStreamer element that decoded it.
     pub decoder: Option<String>,
-    /// For which causes its frames may differ from the notebook's.
+    /// Reasons why its frames may differ from the notebook's.
     pub notes: BTreeSet<ClipNote>,
     /// Why decoding stopped before the end of the file, if it did.
     pub stopped_early: Option<String>,
-    /// Why the clip could not be read, or not further than its kept frames.
+    /// Why the clip could not be read beyond its kept frames; `None` without an error.
     pub error: Option<String>,
 }
 
@@ -83,7 +84,7 @@ impl PartWriter<'_> {
     /// Adds the next frame.
     ///
     /// # Errors
-    /// When writing fails.
+    /// Fails when writing fails.
     pub(crate) fn push(&mut self, frame: &KeptFrame) -> Result<(), StoreError> {
         self.frames += 1;
         self.write(&encode(frame))
@@ -98,9 +99,9 @@ impl PartWriter<'_> {
 
 /// Why a part was not written.
 enum PartFailure<E> {
-    /// Its frames could not be had.
+    /// The closure `fill` failed.
     Fill(E),
-    /// It could not be made, or not be made durable.
+    /// The file could not be made or made durable.
     System(io::Error),
 }
 
@@ -110,11 +111,11 @@ impl<E> From<io::Error> for PartFailure<E> {
     }
 }
 
-/// Writes a part of the output folder `out`: the frames that `fill` pushes, then the clip that it returns. The part is
-/// durable when this returns; it is dropped when `fill` fails.
+/// Writes a part of the output folder `out`: the frames that `fill` pushes, then the clip that it returns. The part
+/// is durable when this returns; it is dropped when `fill` fails.
 ///
 /// # Errors
-/// Those of `fill`, and the system's.
+/// Returns the errors of `fill` and of the system.
 pub(crate) fn write_part<E: From<StoreError>>(
     out: &Path,
     fill: impl FnOnce(&mut PartWriter<'_>) -> Result<KeptClip, E>,
@@ -151,12 +152,12 @@ pub(crate) fn write_part<E: From<StoreError>>(
     }
 }
 
-/// Whether `name` is that of a part.
+/// Whether `name` is the file name of a part.
 pub(super) fn is_part_name(name: &str) -> bool {
     name.len() == NAME_DIGITS && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// Removes the parts `names` of `out`. One that stays is removed when the job is next begun or closed.
+/// Removes the parts `names` of `out`. A part that cannot be removed is removed when the job is next begun or closed.
 pub(crate) fn remove_parts<'a>(out: &Path, names: impl IntoIterator<Item = &'a str>) {
     for name in names {
         let path = out.join(PARTS_FOLDER).join(name);
@@ -180,7 +181,7 @@ impl PartReader {
     /// Opens `part` of the output folder `out`.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails when it cannot be read.
     pub(crate) fn open(out: &Path, part: &PartRecord) -> Result<Self, StoreError> {
         let path = out.join(PARTS_FOLDER).join(&part.name);
         let file = open_plain(&path).map_err(StoreError::read(&path))?;
@@ -214,10 +215,10 @@ impl PartReader {
         read.map_err(StoreError::read(&self.path))
     }
 
-    /// Gives `each` all frames, in order.
+    /// Passes all frames to `each`, in order.
     ///
     /// # Errors
-    /// Those of `each`; [`StoreError::Broken`] when the file has not the hash `sha256`.
+    /// Returns the errors of `each`, and [`StoreError::Broken`] when the file does not have the hash `sha256`.
     pub(crate) fn each(
         self,
         sha256: &str,
@@ -243,7 +244,7 @@ impl PartReader {
         }))
     }
 
-    /// What is known of the clip.
+    /// Reads what is known of the clip, which follows the frames.
     pub(crate) fn clip(&self) -> Result<KeptClip, StoreError> {
         let read = || {
             let at = self.frames * FRAME_BYTES;
@@ -256,12 +257,12 @@ impl PartReader {
     }
 }
 
-/// Whether `part` is in the output folder `out`, whole, as it was recorded.
+/// Whether the file of `part` in the output folder `out` has the recorded hash.
 pub(crate) fn is_intact_part(out: &Path, part: &PartRecord) -> bool {
     file_sha256(&out.join(PARTS_FOLDER).join(&part.name)).is_ok_and(|found| found == part.sha256)
 }
 
-/// A frame as it is in a part.
+/// Encodes a frame for a part.
 fn encode(frame: &KeptFrame) -> [u8; FRAME_BYTES] {
     let found = &frame.found;
     let mut bytes = [0; FRAME_BYTES];
@@ -286,7 +287,7 @@ fn encode(frame: &KeptFrame) -> [u8; FRAME_BYTES] {
     bytes
 }
 
-/// The frame of [`encode`].
+/// Decodes a frame; the inverse of [`encode`].
 fn decode(bytes: &[u8; FRAME_BYTES]) -> KeptFrame {
     let mut from = bytes.as_slice();
     let time_s = f64::from_le_bytes(take(&mut from));

@@ -1,6 +1,6 @@
-//! Writes the results of one output folder, for the clips of a dataset and the takes of a camera alike:
-//! row staged in the ledger → batch file → joined file, manifest and provenance. Kept frames go beside the rows: part of a
-//! clip → file of a batch.
+//! Writes the results of one output folder, for the clips of a dataset and the takes of a camera alike: row staged in
+//! the ledger → batch file → joined file, manifest and provenance. Kept frames go beside the rows: part of a clip →
+//! file of a batch.
 //!
 //! Each step is durable before the next one relies on it, so power may fail at any instruction. What failed can be
 //! repeated.
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) mod batch_record;
 mod frames;
 
-/// State of the records that have a row.
+/// State of the clips and takes that have a row.
 const ACCEPTED: &str = "accepted";
 
 /// A ledger that several threads write to.
@@ -39,32 +39,32 @@ impl SharedLedger {
         Self(Arc::new(Mutex::new(ledger)))
     }
 
-    /// Waits for the ledger. A thread that panicked leaves it whole, because its changes are transactions.
+    /// Locks the ledger. A panic in another thread leaves it consistent, because its changes are transactions.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes the results of one output folder. Its methods fail when the ledger does.
+/// Writes the results of one output folder. Its methods fail when the ledger fails.
 #[derive(Debug)]
 pub struct Recorder {
     out: PathBuf,
     batch_size: usize,
     length: usize,
     ledger: SharedLedger,
-    /// Where the messages of batches go, if not into `ledger`.
+    /// The ledger for the messages of batches; `None` for `ledger`.
     outbox: Option<SharedLedger>,
     /// The message in `outbox` whose batch is not marked sealed yet.
     announced: Option<Batch>,
     is_open_ended: bool,
     keeps_frames: bool,
-    /// Whether there is a file about each sealed batch, for other attempts at a shard.
+    /// Whether a file about each sealed batch is written, for other attempts at a shard.
     keeps_records: bool,
 }
 
 impl Recorder {
-    /// For the output folder `out` with its `ledger`. A batch covers `batch_size` positions, a sequence has `length`
-    /// frames.
+    /// A recorder for the output folder `out` with its `ledger`. A batch covers `batch_size` positions, a sequence
+    /// has `length` frames.
     pub(crate) fn new(out: &Path, ledger: SharedLedger, batch_size: usize, length: usize) -> Self {
         Self {
             out: out.to_path_buf(),
@@ -79,28 +79,29 @@ impl Recorder {
         }
     }
 
-    /// More positions may always follow: no batch is the last one, and the rows of a batch stay staged until it is full.
+    /// Allows for more positions at any time: no batch is the last one, and the rows of a batch stay staged until it
+    /// is full.
     pub(crate) fn open_ended(mut self) -> Self {
         self.is_open_ended = true;
         self
     }
 
-    /// From now on the messages of sealed batches go into the outbox of `outbox`.
+    /// From now on, writes the messages of sealed batches to `outbox`.
     pub(crate) fn publish_to(&mut self, outbox: SharedLedger) {
         self.outbox = Some(outbox);
     }
 
-    /// Waits for the ledger.
+    /// Locks the ledger.
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock()
     }
 
-    /// The batch of `position`.
+    /// Number of the batch that holds `position`.
     pub(crate) fn batch_of(&self, position: usize) -> usize {
         position / self.batch_size
     }
 
-    /// How many batches `count` positions fill, the last one perhaps in part.
+    /// Number of batches for `count` positions; the last one may be partly filled.
     pub(crate) fn batches(&self, count: usize) -> usize {
         count.div_ceil(self.batch_size)
     }
@@ -111,7 +112,8 @@ impl Recorder {
         start..(start + self.batch_size).min(count)
     }
 
-    /// Returns where the accepted clip at a position is stored. It is called for all accepted positions, in order.
+    /// Returns a function that gives the place of the accepted clip at a position. Call it for all accepted
+    /// positions, in order.
     pub(crate) fn row_counter(&self) -> impl FnMut(usize) -> ManifestPlace + use<> {
         let batch_size = self.batch_size;
         let mut next = ManifestPlace { batch: 0, row: 0 };
@@ -129,7 +131,7 @@ impl Recorder {
     /// Records a clip or take with its row, if it was accepted, and the messages about it: one transaction.
     ///
     /// # Errors
-    /// When the ledger cannot be written; nothing is then recorded.
+    /// Fails when the ledger cannot be written; nothing is then recorded.
     pub(crate) fn record(
         &self,
         position: usize,
@@ -144,14 +146,15 @@ impl Recorder {
             .record(position, clip, row.as_deref(), messages, at)
     }
 
-    /// Writes the file of `batch` from its staged rows, announces it and marks it sealed. `count` positions are known.
+    /// Writes the file of `batch` from its staged rows, announces it and marks it sealed. `count` positions are
+    /// known.
     ///
-    /// The message is in the outbox before the mark is set where these are two ledgers. A power cut between the two
-    /// announces the batch again and never loses its message.
+    /// With two ledgers, the message is in the outbox before the mark is set: a power cut in between announces the
+    /// batch again and never loses its message.
     ///
     /// # Errors
-    /// [`StoreError::Lost`] when the ledger has lost clips of the batch; when the file or a ledger cannot be written. The
-    /// batch is then not sealed.
+    /// [`StoreError::Lost`] when the ledger has lost clips of the batch. Also fails when the file or a ledger cannot
+    /// be written. The batch is then not sealed.
     pub(crate) fn seal<'a>(
         &mut self,
         batch: usize,
@@ -202,7 +205,7 @@ impl Recorder {
     /// The staged rows of the accepted clips in `range`, all of which are known.
     fn staged_rows(&self, range: Range<usize>) -> Result<Vec<BatchRow>, StoreError> {
         let ledger = self.ledger();
-        // In this order: a row that is dropped on reading is missed below.
+        // In this order, so that a record that the first read drops is missing in the second.
         let mut staged = ledger.staged(range.clone())?;
         let clips = ledger.clips_in(range.clone())?;
         let (mut rows, mut lost) = (Vec::new(), Vec::new());
@@ -227,9 +230,9 @@ impl Recorder {
         })
     }
 
-    /// The clips of `batches`, among `count` positions, that are in no file any more: the ledger has lost their numbers or frames,
-    /// or a file of their batch is missing, has changed or lacks a record. For each the reason and the batch, or the
-    /// position.
+    /// The damage of `batches`, among `count` positions. Of a batch that is not sealed, the ledger has lost the
+    /// numbers or frames of a clip. Of a sealed batch, a file is missing or has changed, or the ledger has lost a
+    /// clip.
     pub(crate) fn damage(
         &self,
         batches: &[usize],
@@ -271,12 +274,12 @@ impl Recorder {
         Ok(damage)
     }
 
-    /// Takes the mark off `batch`, stages its rows and puts its kept frames into parts again. Returns `false` when it was
-    /// not sealed.
+    /// Marks `batch` as not sealed, stages its rows and puts its kept frames into parts again. Returns `false` when
+    /// it was not sealed.
     ///
     /// # Errors
-    /// [`StoreError::Read`] or [`StoreError::Broken`] when the rows are in its file alone and cannot be read from there;
-    /// when the ledger fails.
+    /// [`StoreError::Read`] or [`StoreError::Broken`] when the rows are in its file alone and cannot be read from
+    /// there. Also fails when the ledger fails.
     pub(crate) fn unseal(&self, batch: usize, count: usize) -> Result<bool, StoreError> {
         let range = self.positions(batch, count);
         let Some(sealed) = self.ledger().sealed()?.remove(&batch) else {
@@ -319,8 +322,8 @@ impl Recorder {
             .collect()
     }
 
-    /// Takes the mark off `batch`, a file of which is lost, and forgets its accepted clips, which are then read again.
-    /// Where frames are kept it forgets all of them.
+    /// Marks `batch`, a file of which is lost, as not sealed and forgets its accepted clips, which are then read
+    /// again. When frames are kept, it forgets all clips.
     pub(crate) fn discard_batch(
         &self,
         batch: usize,
@@ -343,12 +346,12 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes manifest, joined file (with the keys of `profile`), label map and provenance from `batches` sealed batches, and removes files of an earlier job
-    /// over more clips.
+    /// Writes manifest, joined file (with the keys of `profile`), label map and provenance from `batches` sealed
+    /// batches, and removes files of an earlier job over more clips.
     ///
     /// # Errors
-    /// [`StoreError::Broken`] when a batch file or a file of kept frames has changed since it was sealed; when a file or the
-    /// ledger cannot be written.
+    /// [`StoreError::Broken`] when a batch file or a file of kept frames has changed since it was sealed. Also fails
+    /// when a file or the ledger cannot be written.
     pub(crate) fn close<'a>(
         &self,
         batches: usize,
@@ -388,7 +391,7 @@ impl Recorder {
         let mut frames = self.frames_files()?;
         output_dir::prune(&self.out, 0..batches, has_final, frames.keys().cloned())?;
         let mut run = run.clone();
-        // Who reads them again compares them with these.
+        // A later reader compares the files with these hashes.
         frames.extend(label_map_sha256.map(|sha256| (LABEL_MAP_NAME.to_owned(), sha256)));
         if self.keeps_frames {
             frames.insert(MANIFEST_NAME.to_owned(), manifest_sha256);
@@ -400,7 +403,7 @@ impl Recorder {
         self.ledger().set_closed(&files)
     }
 
-    /// Whether the results were closed and their files are as they were then.
+    /// Whether the results were closed and their files have not changed since.
     pub(crate) fn is_closed(&self) -> Result<bool, StoreError> {
         let files = self.ledger().closed()?;
         let is_intact = |(name, sha256): (String, String)| {
@@ -410,7 +413,7 @@ impl Recorder {
     }
 }
 
-/// The shard in the settings of a job.
+/// The shard in the settings of a job; `None` for a job without shards.
 fn shard_of(settings: &Value) -> Option<ShardName> {
     let shard = settings.get("shard")?;
     let number = |key: &str| usize::try_from(shard[key].as_u64()?).ok();
@@ -421,17 +424,17 @@ fn shard_of(settings: &Value) -> Option<ShardName> {
     })
 }
 
-/// What the results of a job lack.
+/// A loss in the results of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Damage {
-    /// The clips of a sealed batch.
+    /// Clips of a sealed batch are lost.
     Batch {
-        /// Its number.
+        /// Number of the batch.
         batch: usize,
-        /// Why.
+        /// What is wrong, as text for users.
         reason: String,
     },
-    /// The numbers of the clip at this position.
+    /// The numbers or kept frames of the clip at this position are lost.
     Clip(usize),
 }
 

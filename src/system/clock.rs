@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The last second that RFC 3339 can write, since 1970.
 const LAST_SECOND: u64 = 253_402_300_799;
-/// What systemd-timesyncd makes once it has synchronised the clock.
+/// File that systemd-timesyncd creates once it has synchronised the clock.
 const TIMESYNCD_MARK: &str = "/run/systemd/timesync/synchronized";
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_whatever_the_clock_says() {
+    fn times_are_written_whatever_the_clock() {
         let check = |time, expected: &str| assert_eq!(rfc3339(time), expected);
         let second = Duration::from_secs(1);
         check(UNIX_EPOCH, "1970-01-01T00:00:00.000Z");

@@ -7,7 +7,7 @@ use std::path::Path;
 /// it that exists.
 ///
 /// # Errors
-/// When the system cannot report it.
+/// Fails when the system cannot report it.
 pub fn free_mib(path: &Path) -> io::Result<u64> {
     let found = nearest(path, |place| rustix::fs::statvfs(place))?;
     Ok(mib(found.f_bavail, found.f_frsize))
@@ -16,7 +16,7 @@ pub fn free_mib(path: &Path) -> io::Result<u64> {
 /// Whether what is written below `a` and below `b` goes to one file system.
 ///
 /// # Errors
-/// When the system cannot report it.
+/// Fails when the system cannot report it.
 pub fn is_same(a: &Path, b: &Path) -> io::Result<bool> {
     let device = |path| nearest(path, |place| rustix::fs::stat(place));
     Ok(device(a)?.st_dev == device(b)?.st_dev)

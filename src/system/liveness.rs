@@ -86,7 +86,7 @@ impl Stage {
     }
 }
 
-/// Less than [`IDLE`].
+/// `time` in milliseconds, less than [`IDLE`].
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).map_or(IDLE - 1, |ms| ms.min(IDLE - 1))
 }

@@ -81,9 +81,9 @@ mod tests {
     use super::super::child;
     use super::*;
 
-    const NAME: &str = "system::notify::tests::a_service_is_heard";
+    const NAME: &str = "system::notify::tests::messages_reach_the_service_manager";
 
-    fn hear(socket: &UnixDatagram) -> String {
+    fn receive(socket: &UnixDatagram) -> String {
         socket
             .set_read_timeout(Some(Duration::from_mins(1)))
             .unwrap();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_heard() {
+    fn messages_reach_the_service_manager() {
         if child::is_here() {
             ready();
             status("2 of 3\nWATCHDOG=trigger\r\n");
@@ -114,14 +114,14 @@ mod tests {
             .env("WATCHDOG_USEC", "30000000")
             .env_remove("WATCHDOG_PID");
         let mut service = child::Guard(command.spawn().unwrap());
-        assert_eq!(hear(&manager), "READY=1");
-        assert_eq!(hear(&manager), "STATUS=2 of 3 WATCHDOG=trigger");
-        let reloading = hear(&manager);
+        assert_eq!(receive(&manager), "READY=1");
+        assert_eq!(receive(&manager), "STATUS=2 of 3 WATCHDOG=trigger");
+        let reloading = receive(&manager);
         let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
         let time: u64 = time.unwrap().parse().unwrap();
         assert!(time > 0, "{reloading}");
-        assert_eq!(hear(&manager), "WATCHDOG=1");
-        assert_eq!(hear(&manager), "STOPPING=1");
+        assert_eq!(receive(&manager), "WATCHDOG=1");
+        assert_eq!(receive(&manager), "STOPPING=1");
         assert!(service.0.wait().unwrap().success());
     }
 
@@ -168,14 +168,14 @@ mod tests {
             SEND_TIMEOUT,
         )
         .unwrap();
-        assert_eq!(hear(&manager), "READY=1");
+        assert_eq!(receive(&manager), "READY=1");
     }
 
     #[test]
     fn a_manager_that_does_not_read_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
-        let _deaf = UnixDatagram::bind(&path).unwrap();
+        let _closed_socket = UnixDatagram::bind(&path).unwrap();
         let first_loss = (0..100_000).find_map(|_| {
             send_to(
                 path.as_os_str(),

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Has this process killed when `parent`, which started it, ends.
 ///
 /// # Errors
-/// When the system refuses, or the parent is gone already.
+/// Fails when the system refuses, or the parent is gone already.
 pub fn end_with_parent(parent: u32) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let now = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
@@ -26,7 +26,7 @@ pub fn end_with_parent(parent: u32) -> io::Result<()> {
 /// Has the kernel end this process before others when there is no memory left.
 ///
 /// # Errors
-/// When the system refuses.
+/// Fails when the system refuses.
 pub fn end_first_without_memory() -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", "1000")
 }

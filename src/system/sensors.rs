@@ -8,7 +8,7 @@ use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 
-/// A temperature outside of this range (°C) is a missing or broken sensor's.
+/// A temperature outside of this range (°C) comes from a missing or broken sensor.
 const PLAUSIBLE_C: RangeInclusive<f64> = -40.0..=150.0;
 /// Longest part of a file that is read, bytes.
 const LONGEST_FILE: u64 = 1 << 16;
@@ -101,7 +101,7 @@ fn entries(folder: &Path, fits: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     found
 }
 
-/// hwmon's `temp1_input` and its like.
+/// Whether `name` is that of a temperature of hwmon, such as `temp1_input`.
 fn is_temperature(name: &str) -> bool {
     let number = name
         .strip_prefix("temp")
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_machine_says_nothing() {
+    fn a_machine_without_sensors_reports_nothing() {
         assert_eq!(read(&[]), SensorReadings::default());
         let garbage = [
             ("sys/class/thermal/thermal_zone0/temp", "hot"),

@@ -27,7 +27,7 @@ impl Signals {
     /// the return none of these signals ends the process by itself. Works inside and outside of a tokio runtime.
     ///
     /// # Errors
-    /// When the system provides no thread or no signal handler.
+    /// Fails when the system provides no thread or no signal handler.
     pub fn listen(mut on: impl FnMut(Signal) + Send + 'static) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -79,20 +79,20 @@ mod tests {
 
     fn listen() -> (Signals, Receiver<Signal>) {
         // As the daemon may do it: a call that tokio allows outside of a runtime only.
-        let (heard, mut signals) = tokio::sync::mpsc::channel(1);
-        let on = move |signal| heard.blocking_send(signal).unwrap();
-        let (told, tell) = sync_channel(8);
+        let (signal_sender, mut signals) = tokio::sync::mpsc::channel(1);
+        let on = move |signal| signal_sender.blocking_send(signal).unwrap();
+        let (event_sender, event_receiver) = sync_channel(8);
         let guard = Signals::listen(on).unwrap();
         std::thread::spawn(move || {
             while let Some(signal) = signals.blocking_recv() {
-                told.send(signal).unwrap();
+                event_sender.send(signal).unwrap();
             }
         });
-        (guard, tell)
+        (guard, event_receiver)
     }
 
-    /// Tells each signal on stdout until the third stop.
-    fn tell() {
+    /// Prints each signal on stdout until the third stop.
+    fn event_receiver() {
         let (guard, signals) = listen();
         println!("\n> listening");
         let mut stops = 0;
@@ -107,14 +107,15 @@ mod tests {
     fn check(test: &str, steps: &[(&str, &str)]) {
         let mut process = child::Guard(child::command(test).spawn().unwrap());
         let output = BufReader::new(process.0.stdout.take().unwrap());
-        let told = output.lines().map(Result::unwrap);
-        let mut told = told.filter_map(|line| line.strip_prefix("> ").map(str::to_owned));
-        assert_eq!(told.next().as_deref(), Some("listening"));
+        let event_sender = output.lines().map(Result::unwrap);
+        let mut event_sender =
+            event_sender.filter_map(|line| line.strip_prefix("> ").map(str::to_owned));
+        assert_eq!(event_sender.next().as_deref(), Some("listening"));
         let id = process.0.id().to_string();
         for (signal, expected) in steps {
             let kill = Command::new("kill").args([signal, id.as_str()]).status();
             assert!(kill.unwrap().success());
-            assert_eq!(told.next().as_deref(), Some(*expected), "{signal}");
+            assert_eq!(event_sender.next().as_deref(), Some(*expected), "{signal}");
         }
         assert!(process.0.wait().unwrap().success());
     }
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn signals_become_calls() {
         if child::is_here() {
-            return tell();
+            return event_receiver();
         }
         check(
             "system::signals::tests::signals_become_calls",
@@ -140,7 +141,7 @@ mod tests {
     fn a_runtime_around_it_does_not_matter() {
         if child::is_here() {
             let runtime = tokio::runtime::Builder::new_current_thread().build();
-            return runtime.unwrap().block_on(async { tell() });
+            return runtime.unwrap().block_on(async { event_receiver() });
         }
         check(
             "system::signals::tests::a_runtime_around_it_does_not_matter",

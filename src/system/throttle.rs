@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 /// The firmware's register as a file: hexadecimal without a prefix.
 const FILE: &str = "devices/platform/soc/soc:firmware/get_throttled";
-/// Prints it as `throttled=0x50005`.
+/// Command that prints the register as `throttled=0x50005`.
 const COMMAND: &str = "vcgencmd";
-/// A command that takes longer is killed.
+/// A command that runs longer is killed.
 const LIMIT: Duration = Duration::from_secs(1);
 /// Shortest time between two runs of the command.
 const EVERY: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ pub(super) struct FirmwareCommand {
     limit: Duration,
     at: Option<Instant>,
     answer: Option<bool>,
-    /// Was killed and still exists: a process in an uninterruptible wait may take for ever.
+    /// A command that was killed and still exists: a process in an uninterruptible wait may take for ever.
     stuck: Option<Child>,
 }
 
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_is_asked_each_ten_seconds() {
+    fn the_command_runs_every_ten_seconds() {
         let dir = command(
             r#"[ "$1" = get_throttled ] || exit 1
             echo x >> "$0.calls"
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_says_nothing() {
+    fn a_command_that_fails_reports_nothing() {
         for body in [
             "echo throttled=0x0; exit 1",
             "echo VCHI initialization failed",
@@ -213,7 +213,7 @@ mod tests {
         let start = Instant::now();
         assert_eq!(firmware.read(start), None);
         assert!(start.elapsed() < Duration::from_mins(1));
-        // Its end is waited for, however often it is asked meanwhile.
+        // Waits for the killed process. Waiting for it again is allowed.
         let mut stuck = firmware.stuck.take().unwrap();
         assert!(!stuck.wait().unwrap().success());
         firmware.stuck = Some(stuck);

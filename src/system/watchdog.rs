@@ -16,7 +16,7 @@ impl Watchdog {
     /// and a recovery. Neither closure may block for long.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// Fails when the thread cannot be started.
     pub fn start(
         interval: Duration,
         mut healthy: impl FnMut() -> Result<(), String> + Send + 'static,
@@ -61,18 +61,16 @@ mod tests {
     #[test]
     fn it_pings_while_all_is_well_and_ends_with_its_guard() {
         let script = [true, true, false, false, true, false];
-        let (happened, happenings) = sync_channel(64);
-        let pinged = happened.clone();
-        let mut asked = 0;
+        let (events, event_receiver) = sync_channel(64);
+        let pinged = events.clone();
+        let mut calls = 0;
         let watchdog = Watchdog::start(
             Duration::from_millis(1),
             move || {
-                let is_well = script.get(asked).copied().unwrap_or(false);
-                asked += 1;
+                let is_well = script.get(calls).copied().unwrap_or(false);
+                calls += 1;
                 // Never waits: the end must not hang on a test that has seen enough.
-                happened
-                    .try_send(if is_well { "well" } else { "stuck" })
-                    .ok();
+                events.try_send(if is_well { "well" } else { "stuck" }).ok();
                 if is_well {
                     Ok(())
                 } else {
@@ -84,15 +82,15 @@ mod tests {
             },
         )
         .unwrap();
-        let next = || happenings.recv_timeout(Duration::from_mins(1)).unwrap();
+        let next = || event_receiver.recv_timeout(Duration::from_mins(1)).unwrap();
         let seen: Vec<&str> = (0..9).map(|_| next()).collect();
         let expected = [
             "well", "ping", "well", "ping", "stuck", "stuck", "well", "ping", "stuck",
         ];
         assert_eq!(seen, expected);
         drop(watchdog);
-        // The thread is gone, and its closures with it: what it still said comes to an end.
-        assert!(happenings.iter().all(|what| what == "stuck"));
+        // The thread has ended and dropped its closures, so that the channel ends.
+        assert!(event_receiver.iter().all(|what| what == "stuck"));
     }
 
     #[test]

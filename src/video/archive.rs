@@ -1,8 +1,8 @@
 //! A zip archive that is read in place. Wraps the `zip` crate.
 //!
-//! Nothing is unpacked to a path: an entry is read as a stream, or becomes a file in memory that a decoder can open. The
-//! archive's directory is read once. Any number of threads read entries at the same time; the memory of their files is
-//! bounded for all of them together.
+//! Nothing is unpacked to a path: an entry is read as a stream, or becomes a file in memory that a decoder can open.
+//! The archive's directory is read once. Any number of threads read entries at the same time; the memory of their
+//! files is bounded for all of them together.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -28,15 +28,15 @@ mod memory;
 /// Bytes copied at a time from the decompressor.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Most files and folders of an archive; the real one has 12,000. Each takes some 500 bytes of memory.
+/// Maximum number of files and folders in an archive; WLASL's has 12,000. Each takes some 500 bytes of memory.
 const ENTRIES_MAX: u64 = 100_000;
 
-/// Most bytes of an archive's directory, in which names and comments may be long.
+/// Maximum bytes of an archive's directory, in which names and comments may be long.
 const DIRECTORY_BYTES_MAX: u64 = 32 << 20;
 
-/// Memory of all unpacked files that are open at the same time, in bytes, and so the largest file. Whoever finds too little
-/// waits: a result must not depend on how many threads unpack. A clip has a few MB. The alternative, files on the output
-/// disk, would wear it out and fail when it is full.
+/// Memory of all unpacked files that are open at the same time, in bytes, and so the size of the largest file. A
+/// thread waits until its file fits, so that a result does not depend on the number of threads. A clip has a few MB.
+/// Files on the output disk instead would wear it out and fail when it is full.
 pub(super) const MEMORY_BYTES_MAX: u64 = 128 << 20;
 
 /// Why an archive or one of its entries cannot be read.
@@ -50,12 +50,12 @@ pub enum ArchiveError {
         /// The system's reason.
         source: io::Error,
     },
-    /// Not a zip file, not a whole one, or one with too many entries.
+    /// The file is no zip archive, is incomplete, or has too many entries.
     #[error("{path} is not a readable zip archive: {reason}")]
     NotZip {
         /// The archive.
         path: PathBuf,
-        /// What it is instead, or what is wrong with it, and what to do.
+        /// What it is or what is wrong with it, and how to fix it.
         reason: String,
     },
     /// A file of another kind.
@@ -63,7 +63,7 @@ pub enum ArchiveError {
     OtherKind {
         /// The file.
         path: PathBuf,
-        /// What it is, and what to do.
+        /// What it is, and how to fix it.
         reason: String,
     },
     /// There is no memory, or no file handle, for an unpacked entry.
@@ -71,9 +71,9 @@ pub enum ArchiveError {
     NoMemory {
         /// The archive.
         path: PathBuf,
-        /// Its name.
+        /// Name of the entry.
         entry: String,
-        /// Unpacked, as the archive states it.
+        /// Unpacked size in bytes, as the archive states it.
         size: u64,
         /// The system's reason.
         source: io::Error,
@@ -83,9 +83,9 @@ pub enum ArchiveError {
     Entry {
         /// The archive.
         path: PathBuf,
-        /// The requested name.
+        /// The requested name of the entry.
         entry: String,
-        /// What is wrong with it.
+        /// What is wrong with the entry.
         problem: String,
     },
 }
@@ -146,12 +146,12 @@ impl Drop for MemoryFile {
 impl Archive {
     /// Opens `path` and reads its directory.
     ///
-    /// A backslash in a name divides folders, as some programs of Windows write it, and an absolute name begins at the
-    /// archive's top. Folders and entries with `..` or NUL are left out. Of two entries with one name the later is used. So
-    /// do programs that unpack.
+    /// A backslash in a name separates folders, as some Windows programs write it, and an absolute name starts at the
+    /// archive's top. Folders and entries with `..` or NUL are left out. Of two entries with one name the later is
+    /// used. Unpacking programs do the same.
     ///
     /// # Errors
-    /// When the file cannot be read, is no zip archive or has too many entries.
+    /// Fails when the file cannot be read, is no zip archive or has too many entries.
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
         let io_error = |source| ArchiveError::Io {
             path: path.to_owned(),
@@ -163,7 +163,7 @@ impl Archive {
         };
         let file = File::open(path).map_err(io_error)?;
         let ends = Ends::of(&file).map_err(io_error)?;
-        // Before the zip reader makes room for as many.
+        // Checked before the zip reader reserves memory for the declared number of entries.
         let entries = ends.entries();
         if entries > ENTRIES_MAX {
             return Err(not_zip(format!(
@@ -210,13 +210,13 @@ impl Archive {
         })
     }
 
-    /// The archive's own path.
+    /// Path of the archive.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The names of its files, with `/` between folders, in no particular order.
+    /// The names of the files in the archive, with `/` between folders, in no particular order.
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.indexes.keys().map(AsRef::as_ref)
     }
@@ -231,8 +231,9 @@ impl Archive {
     /// Lets `consume` read the content of the file `name`, of `limit` bytes at most, and returns its result.
     ///
     /// # Errors
-    /// When there is no such file, it is encrypted, packed with an unknown method, damaged or larger than `limit`; then what
-    /// `consume` made of it is dropped. Damage that its checksum alone shows is found at the file's end only.
+    /// Fails when the file does not exist, is encrypted, packed with an unknown method, damaged or larger than
+    /// `limit`; the result of `consume` is then dropped. Damage that only the checksum shows is found at the file's
+    /// end.
     pub fn read<T>(
         &self,
         name: &str,
@@ -277,14 +278,15 @@ impl Archive {
         }
     }
 
-    /// The content of the file `name`, of `limit` bytes at most, as a file in memory. Waits while too much memory is in use.
+    /// The content of the file `name`, of `limit` bytes at most, as a file in memory. Waits while too much memory is
+    /// in use.
     ///
     /// # Errors
-    /// As [`Archive::read`], and when there is no memory for it.
+    /// Fails as [`Archive::read`] does, and when there is no memory for the file.
     pub(super) fn memory_file(&self, name: &str, limit: u64) -> Result<MemoryFile, ArchiveError> {
         let file = memfd_create("handloom-clip", MemfdFlags::CLOEXEC);
         let file = File::from(file.map_err(|e| self.no_memory(name, e.into()))?);
-        // LZMA keeps up to as much beside the file.
+        // LZMA's dictionary can be as large as the file itself.
         let copies = if self.is_lzma(name) { 2 } else { 1 };
         let size = self.size(name).unwrap_or(0).min(limit);
         let mut unpacked = MemoryFile {
@@ -297,7 +299,7 @@ impl Archive {
             loop {
                 match content.read(&mut chunk) {
                     Ok(count @ 1..) => unpacked.file.write_all(&chunk[..count])?,
-                    // Of an error the entry's reader keeps the reason.
+                    // The entry's reader keeps the reason of an error.
                     Ok(0) | Err(_) => return Ok(()),
                 }
             }
@@ -333,7 +335,7 @@ impl Archive {
 /// Unpacks an entry, and keeps the reason when that fails.
 struct EntryReader<'a> {
     content: ZipFile<'a, BufReader<File>>,
-    /// Bytes to come, as the archive states.
+    /// Bytes left to read, by the size that the archive states.
     left: u64,
     problem: Option<String>,
 }
@@ -351,7 +353,7 @@ impl Read for EntryReader<'_> {
             let left = self.left;
             return Err(self.fail(format!("is damaged: its last {left} bytes are not there")));
         }
-        // As zip bombs do.
+        // Zip bombs unpack to more than they state.
         let Some(left) = self.left.checked_sub(count as u64) else {
             let text = "is damaged: it unpacks to more bytes than the archive states";
             return Err(self.fail(text.to_owned()));
@@ -383,7 +385,7 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-/// Reads no more than it may, so that a directory is no larger than it may be.
+/// A reader that fails beyond its limit, which bounds the size of a directory.
 struct LimitedReader {
     input: BufReader<File>,
     left: u64,
@@ -408,8 +410,8 @@ impl Seek for LimitedReader {
     }
 }
 
-/// The path of the file `name` below the archive's top, with `/` between folders, as unpacking it would give; `None` for a
-/// folder and for a file that is not below.
+/// The path of the file `name` below the archive's top, with `/` between folders, as unpacking it would give; `None`
+/// for a folder and for a path outside of the archive's top.
 fn path_below(name: &str) -> Option<Box<str>> {
     let is_divider = |c: char| matches!(c, '/' | '\\');
     if name.contains('\0') || name.ends_with(is_divider) {

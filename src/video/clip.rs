@@ -1,7 +1,7 @@
 //! A video file as a [`FrameSource`]: one GStreamer pipeline per clip, from the first frame, without seeking.
 //!
-//! The decoder's planes are converted to RGB by [`crate::color`]: GStreamer's own conversion differs from the notebook's by
-//! up to 20 grey levels.
+//! The decoder's planes are converted to RGB by [`crate::color`]: GStreamer's own conversion differs from the
+//! notebook's by up to 20 grey levels.
 
 use super::clip_file::{io_error, open_file};
 use super::container::{self, VideoTrack};
@@ -24,21 +24,21 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Time between two looks at whether a pipeline still runs.
+/// Interval of the checks whether a pipeline still runs.
 const IDLE_CHECK: Duration = Duration::from_millis(500);
 
 /// Options of the decoder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VideoOptions {
-    /// Which decoder is used.
+    /// Selects the decoder.
     pub decoder: DecoderChoice,
     /// Longest total wait for the decoder in one clip.
     pub timeout: Duration,
-    /// Most pixels of a frame; a clip with larger ones is not decoded.
+    /// Maximum number of pixels of a frame; a clip with larger ones is not decoded.
     pub pixels_max: u64,
 }
 
-/// Most pixels of a frame unless something else is set: 4096 × 2304.
+/// Default maximum number of pixels of a frame: 4096 × 2304.
 pub const PIXELS_MAX: u64 = 4096 * 2304;
 
 impl Default for VideoOptions {
@@ -51,16 +51,16 @@ impl Default for VideoOptions {
     }
 }
 
-/// What a clip's decoder reports beside its frames.
+/// What a clip's decoder reports besides its frames.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClipFacts {
-    /// How many frames the container says there are; may lie. `None` when it says nothing.
+    /// Number of frames that the container states, which may be wrong. `None` when it states none.
     pub declared_frames: Option<u64>,
     /// Size and rate, as they were known when the clip was opened.
     pub format: ClipFormat,
     /// Name of the GStreamer element that decodes.
     pub decoder: Option<String>,
-    /// For which causes frames or pixels may differ from the notebook's.
+    /// Reasons why frames or pixels may differ from the notebook's.
     pub notes: BTreeSet<ClipNote>,
     /// Why decoding stopped before the end of the file, if it did.
     pub stopped_early: Option<String>,
@@ -71,7 +71,7 @@ pub struct VideoClip {
     pipeline: DecodePipeline,
     track: VideoTrack,
     timeout: Duration,
-    /// What is left of the timeout.
+    /// Time left of the timeout.
     budget: Duration,
     frames: Option<u64>,
     format: ClipFormat,
@@ -83,18 +83,18 @@ pub struct VideoClip {
     late_error: Option<String>,
     current: Option<gst::Sample>,
     converter: FrameConverter,
-    /// The frame that [`FrameSource::frame`] lends.
+    /// The frame that [`FrameSource::frame`] returns.
     shown: RgbFrame,
     /// A frame before it is turned upright.
     stored: RgbFrame,
-    /// What the frames that were converted say.
+    /// Notes on the frames that were converted.
     notes: BTreeSet<ClipNote>,
 }
 
 /// Starts GStreamer, once per process.
 ///
 /// # Errors
-/// When GStreamer cannot start.
+/// Fails when GStreamer cannot start.
 pub fn init() -> Result<(), SourceError> {
     static STARTED: OnceLock<Result<(), SourceError>> = OnceLock::new();
     STARTED
@@ -108,15 +108,15 @@ impl VideoClip {
     /// Opens the clip at `path` and waits for its first frame.
     ///
     /// # Errors
-    /// As [`VideoClip::open`], and when there is no regular file.
+    /// Fails as [`VideoClip::open`] does, and when there is no regular file at `path`.
     pub fn open_path(path: &Path, options: &VideoOptions) -> Result<Self, SourceError> {
         Self::open(open_file(path)?, options)
     }
 
-    /// Opens the clip in `file`, wherever its position is, and waits for its first frame.
+    /// Opens the clip in `file`, from its first byte whatever its position is, and waits for its first frame.
     ///
     /// # Errors
-    /// When no frame can be decoded, with the decoder's reason.
+    /// Fails when no frame can be decoded; the error is the decoder's reason.
     pub fn open(mut file: File, options: &VideoOptions) -> Result<Self, SourceError> {
         init()?;
         let found = file_format::identify(&file)?;
@@ -174,7 +174,7 @@ impl VideoClip {
         }
     }
 
-    /// For which causes frames or pixels so far may differ from the notebook's.
+    /// Reasons why the frames or pixels so far may differ from the notebook's.
     #[must_use]
     pub fn notes(&self) -> BTreeSet<ClipNote> {
         let mut notes = self.pipeline.notes();
@@ -187,8 +187,8 @@ impl VideoClip {
         stream.map_or(StreamCodec::Other, |s| s.codec)
     }
 
-    /// Frames per second: the average of the container's time table, else what the decoder reports with the current
-    /// frame, which may be a guess from the first.
+    /// Frames per second: the average of the container's time table, else the rate that the decoder reports with the
+    /// current frame, which may be a guess from the first.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
         self.track.rate().or_else(|| self.rate_of_current())
@@ -224,7 +224,7 @@ impl VideoClip {
         })
     }
 
-    /// Allows the decoder `timeout` from here on, whatever it has used before.
+    /// Gives the decoder a new `timeout` from now on, whatever it has used before.
     pub fn renew_timeout(&mut self, timeout: Duration) {
         self.budget = timeout;
     }
@@ -232,7 +232,7 @@ impl VideoClip {
     /// Converts the current frame into `out`, as the viewer sees it (rotation applied).
     ///
     /// # Errors
-    /// When there is no current frame or its pixel format cannot be converted.
+    /// Fails when there is no current frame or its pixel format cannot be converted.
     pub fn frame_into(&mut self, out: &mut RgbFrame) -> Result<(), SourceError> {
         let codec = self.codec();
         let sample = self
@@ -254,7 +254,7 @@ impl VideoClip {
             (exactness == Exactness::Approximate).then_some(ClipNote::CroppedEdge),
             (codec == StreamCodec::ProRes4444).then_some(ClipNote::Prores4444),
             is_cut_off.then_some(ClipNote::CutOffFile),
-            // What is missing of a JPEG image keeps what its memory held before.
+            // The decoder does not write the missing part of a JPEG image, whose memory keeps earlier content.
             (is_cut_off && codec == StreamCodec::Jpeg).then_some(ClipNote::CutOffJpeg),
         ];
         self.notes.extend(found.into_iter().flatten());
@@ -281,7 +281,7 @@ impl VideoClip {
                     self.ended = true;
                     return Err(timed_out(self.timeout));
                 }
-                // An element that ends without a message leaves nothing to wait for. What it sent last is read first.
+                // An element that ended without a message sends nothing more. What it sent before that is read first.
                 Err(RecvTimeoutError::Timeout) if was_idle => return Ok(Some(PipelineItem::End)),
                 Err(RecvTimeoutError::Timeout) if rest.is_zero() => return Ok(None),
                 Err(RecvTimeoutError::Timeout) => was_idle = self.pipeline.is_idle(),
@@ -313,7 +313,7 @@ impl FrameSource for VideoClip {
                         continue;
                     }
                     self.taken += 1;
-                    // As OpenCV: one more than the container's count is read, where edits repeat frames.
+                    // Where edits repeat frames, OpenCV reads one frame more than the container's count.
                     if self.frames.is_some_and(|count| self.taken > count + 1) {
                         self.ended = true;
                         self.current = None;

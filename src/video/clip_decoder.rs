@@ -9,9 +9,9 @@ use std::fs::File;
 /// Where clips are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodePlace {
-    /// In a child process of each worker, which may use so much memory.
+    /// In a child process of each worker, with limited memory.
     ChildProcess {
-        /// Most resident memory of the child, bytes.
+        /// Maximum resident memory of the child, in bytes.
         memory_bytes: u64,
     },
     /// In the worker's own process.
@@ -33,7 +33,7 @@ impl<'a> ClipDecoder<'a> {
     /// A decoder with these options. All workers share `turns`.
     ///
     /// # Errors
-    /// When the machine has no memory for it.
+    /// Fails when the machine has no memory for it.
     pub fn new(
         options: &VideoOptions,
         place: DecodePlace,
@@ -54,7 +54,7 @@ impl<'a> ClipDecoder<'a> {
     /// Opens the clip in `file` and waits for its first frame. The clip opened before is closed.
     ///
     /// # Errors
-    /// When no frame can be decoded.
+    /// Fails when no frame can be decoded.
     pub fn open(&mut self, file: File) -> Result<&mut dyn FrameSource, SourceError> {
         match &mut self.decoder {
             Decoder::Child(process) => {
@@ -72,7 +72,7 @@ impl<'a> ClipDecoder<'a> {
     /// What the open clip's decoder has reported so far.
     ///
     /// # Errors
-    /// When the child process ends or no clip is open.
+    /// Fails when the child process ends or no clip is open.
     pub fn facts(&mut self) -> Result<ClipFacts, SourceError> {
         match &mut self.decoder {
             Decoder::Child(process) => process.facts(),

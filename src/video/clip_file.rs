@@ -1,4 +1,4 @@
-//! Opens the files of clips, and tells the clip's errors from the machine's.
+//! Opens the files of clips, and distinguishes errors of the clip from errors of the machine.
 
 use crate::frame::SourceError;
 use std::fs::{File, OpenOptions};
@@ -9,14 +9,14 @@ use std::path::Path;
 /// Opens the regular file at `path` for reading.
 ///
 /// # Errors
-/// When it cannot be opened or is no regular file.
+/// Fails when it cannot be opened or is no regular file.
 pub fn open_file(path: &Path) -> Result<File, SourceError> {
     open_regular(path).map_err(|error| io_error(&error))
 }
 
-/// As [`open_file`], with the system's error.
+/// Like [`open_file`], with the system's error.
 pub(super) fn open_regular(path: &Path) -> io::Result<File> {
-    // Opening a pipe would wait for its writer, and a device may never end.
+    // A pipe would block until it has a writer, and a device may never end.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
@@ -27,13 +27,13 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The fault that `error` reports: the machine's when it has no memory, file handles or processes left, else the clip's.
+/// Attributes `error` to the machine when it has no memory, file handles or processes left, else to the clip.
 #[must_use]
 pub fn io_error(error: &io::Error) -> SourceError {
     io_fault(error, error.to_string())
 }
 
-/// As [`io_error`], with this `reason`.
+/// Like [`io_error`], with this `reason`.
 pub(super) fn io_fault(error: &io::Error, reason: String) -> SourceError {
     if is_of_machine(error) {
         SourceError::Machine(reason)
@@ -42,7 +42,7 @@ pub(super) fn io_fault(error: &io::Error, reason: String) -> SourceError {
     }
 }
 
-/// Whether the machine has no memory, file handles or processes left, so that other files would fail as well.
+/// Whether the machine has no memory, file handles or processes left, so that other files would fail too.
 pub(super) fn is_of_machine(error: &io::Error) -> bool {
     const CODES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN];
     let code = error.raw_os_error();

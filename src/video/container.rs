@@ -25,16 +25,16 @@ const MOOV_BYTES_MAX: u64 = 64 << 20;
 /// The first video track.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VideoTrack {
-    /// Sum of the sample counts of the time-to-sample table, else of the fragments; what the header of an AVI file declares.
-    /// 0 when it is unknown.
+    /// Sum of the sample counts of the time-to-sample table, else of the fragments; of an AVI file the count in its
+    /// header. 0 when it is unknown.
     pub frames: u64,
-    /// Their total duration in ticks, and ticks per second; `None` without a time-to-sample table.
+    /// Total duration of the frames in ticks, and ticks per second; `None` without a time-to-sample table.
     pub length: Option<(u64, u32)>,
     /// Clockwise quarter turns that make the picture upright, 0..=3.
     pub quarter_turns: u8,
     /// What the edit list sends to the decoder; `None` when each sample is decoded and shown once, in order.
     pub packets: Option<Arc<[Packet]>>,
-    /// What the container says of how its frames are read.
+    /// Notes on how the container's frames are read.
     pub notes: BTreeSet<ClipNote>,
     /// File positions and replacement bytes that hide the edit list, other tracks and the declared end of the media.
     pub patches: Vec<(u64, [u8; 4])>,
@@ -42,7 +42,7 @@ pub struct VideoTrack {
     pub avi: Option<AviFrameFormat>,
     /// File position of media data that the end of the file may cut off.
     pub cut_off_from: Option<u64>,
-    /// Bytes that the container has behind each packet.
+    /// Number of bytes that the container has after each packet.
     pub trailer: usize,
     id: u32,
 }
@@ -62,7 +62,7 @@ struct FileBox {
     kind: [u8; 4],
     /// Position of its content.
     at: u64,
-    /// Bytes of its content as declared, also those behind the end of the file.
+    /// Number of bytes of its content as declared, which may exceed the file.
     size: u64,
 }
 
@@ -106,7 +106,7 @@ fn file_boxes(file: &mut (impl Read + Seek), length: u64) -> io::Result<Vec<File
 /// Reads the index of an MP4 or MOV file; `None` for another file or one without a video track.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// Fails when the file cannot be read.
 pub fn first_video_track(file: &mut (impl Read + Seek)) -> io::Result<Option<VideoTrack>> {
     let length = file.seek(SeekFrom::End(0))?;
     let mut cut_off_from = None;
@@ -142,7 +142,7 @@ pub fn first_video_track(file: &mut (impl Read + Seek)) -> io::Result<Option<Vid
 /// Sets the dates of a whole MP4 file to 0, which means unknown.
 ///
 /// # Errors
-/// When the file cannot be read or written.
+/// Fails when the file cannot be read or written.
 pub(super) fn clear_dates(file: &mut File) -> io::Result<()> {
     let length = file.metadata()?.len();
     let indexes = file_boxes(file, length)?;
@@ -192,7 +192,7 @@ pub fn is_mp4(head: &[u8; 8]) -> bool {
 
 fn video_track(moov: &[u8]) -> Option<VideoTrack> {
     let movie_timescale = child(moov, b"mvhd").and_then(timescale);
-    // FFmpeg knows of the movie header only what stands before the track.
+    // FFmpeg knows only what the movie header states before the track.
     let mut mvhd: &[u8] = &[];
     boxes(moov).find_map(|(kind, trak)| {
         if kind == b"mvhd" {
@@ -235,8 +235,8 @@ fn video_track(moov: &[u8]) -> Option<VideoTrack> {
     })
 }
 
-/// Patches that hide what keeps the demuxer from the track's samples: its edit list, other tracks, and with `has_samples`
-/// the durations in the headers (the demuxer counts fragments itself).
+/// Patches that hide what keeps the demuxer from the track's samples: its edit list, other tracks, and with
+/// `has_samples` the durations in the headers (the demuxer counts fragments itself).
 fn patches(moov: &[u8], trak: &[u8], has_samples: bool) -> Vec<(u64, [u8; 4])> {
     let mut out = Vec::new();
     let mut put = |content: &[u8], offset: i64, bytes: [u8; 4]| {

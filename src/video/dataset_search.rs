@@ -9,10 +9,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Name of the folder of clips beside it.
+/// Name of the folder of clips, next to the metadata file.
 pub(super) const VIDEOS_NAME: &str = "videos";
 
-/// How far a search goes.
+/// Limits of a search.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SearchLimits {
     /// Number of folder levels.
@@ -21,7 +21,7 @@ pub(super) struct SearchLimits {
     pub(super) entries: usize,
 }
 
-/// How far parts of a dataset are searched.
+/// Limits of the search for parts of a dataset.
 pub(super) const SEARCH_LIMITS: SearchLimits = SearchLimits {
     depth: 4,
     entries: 200_000,
@@ -52,7 +52,7 @@ pub struct DatasetCandidates {
     pub archives: Vec<PathBuf>,
     /// Folders that have both parts.
     pub datasets: Vec<PathBuf>,
-    /// Whether something was not searched: too deep, too much or not readable.
+    /// Whether the search left something out: too deep, too many files or not readable.
     pub incomplete: bool,
 }
 
@@ -111,7 +111,7 @@ impl DatasetCandidates {
         }
     }
 
-    /// The end of an error about the metadata file.
+    /// Text at the end of an error about the metadata file.
     pub(super) fn json_advice(&self) -> String {
         let found = self
             .json_files
@@ -132,7 +132,7 @@ impl DatasetCandidates {
         advice
     }
 
-    /// The end of an error about the folder of clips.
+    /// Text at the end of an error about the folder of clips.
     pub(super) fn videos_advice(&self) -> String {
         let found = self
             .video_folders
@@ -143,7 +143,7 @@ impl DatasetCandidates {
 
     fn advice(&self, found: impl ExactSizeIterator<Item = String>, what: &str) -> String {
         let count = found.len();
-        // In an archive the dataset's own folder would be this very archive.
+        // In an archive, the dataset's own folder would be this archive.
         let datasets = self.datasets.iter().take(SHOWN_MAX).map(|folder| {
             let folder = folder.display();
             format!("a whole dataset is at {folder}: give that folder instead")
@@ -161,7 +161,7 @@ impl DatasetCandidates {
         };
         let archives = self.archives.iter().take(SHOWN_MAX).map(|path| {
             let archive = path.display();
-            // One within an archive has no path of its own.
+            // An archive within an archive has no path of its own.
             let advice = if !path.is_file() {
                 "within the archive: unpack it and give what is in it"
             } else if has_suffix(path, &[".zip"]) {
@@ -177,7 +177,7 @@ impl DatasetCandidates {
                 "not everything was searched: the search covers {depth} folder levels, {entries} files and what can be read"
             )
         });
-        // The first, empty line is the end of the error's own line.
+        // The first, empty line ends the line of the error itself.
         let lines = std::iter::once(String::new()).chain(datasets);
         let lines = lines.chain(found).chain(rest).chain(archives).chain(limits);
         lines.collect::<Vec<_>>().join("\n  ")
@@ -199,8 +199,9 @@ pub(super) fn megabytes(bytes: u64) -> String {
     format!("{size:.2} MB")
 }
 
-/// The folder of the metadata file to use among an archive's `names`, with `/` at its end unless it is the top. Of several
-/// the least deep is used, of these one with the folder of clips beside it, of these the first by name.
+/// The folder of the metadata file to use among an archive's `names`, with `/` at its end unless it is the top. The
+/// least deep one is used; of several, one with the folder of clips next to it; of several of these, the first by
+/// name.
 pub(super) fn dataset_folder<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let with_videos: HashSet<&str> = names
         .clone()
@@ -219,7 +220,7 @@ pub(super) fn dataset_folder<'a>(names: impl Iterator<Item = &'a str> + Clone) -
     })
 }
 
-/// What a walk did not list.
+/// What a search left out.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
     /// Whether something was left out.
@@ -256,7 +257,7 @@ pub(super) fn walk(
             walked.incomplete = true;
             continue;
         };
-        // The order of the names, whatever the file system's.
+        // Sorted by name, so that the order does not depend on the file system.
         let mut paths = Vec::new();
         for item in items {
             searched += 1;
@@ -301,7 +302,7 @@ pub(super) fn may_be_clip(path: &Path) -> bool {
     has_suffix(path, &CLIP_SUFFIXES)
 }
 
-/// Whether the file's name has one of the endings, in whatever letters.
+/// Whether the file's name has one of the endings, in upper or lower case.
 fn has_suffix(path: &Path, suffixes: &[&str]) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy());
     let name = name.map(|name| name.to_ascii_lowercase());

@@ -1,7 +1,7 @@
 //! A dataset on disk: a folder, or a zip archive of one, or a table of clips.
 //!
-//! Finds out its format, finds its tables and clips, lists the clips and gives each as a path that a decoder can open. When a
-//! part is missing the dataset is searched, and the error names the candidates.
+//! Detects the format, finds the tables and clips, lists the clips and gives each as a path that a decoder can open.
+//! When a part is missing, it searches the dataset and the error names the candidates.
 
 use std::fs;
 use std::io;
@@ -33,12 +33,12 @@ pub use errors::DatasetError;
 #[derive(Debug)]
 pub struct ClipFile {
     path: PathBuf,
-    /// A clip of an archive, unpacked into memory, which `path` names; removed when dropped.
+    /// A clip of an archive, unpacked into memory; `path` names it. It is removed when dropped.
     _memory: Option<MemoryFile>,
 }
 
 impl ClipFile {
-    /// Path at which it can be opened while this value lives.
+    /// Path at which the clip can be opened while this value lives.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -52,9 +52,9 @@ pub struct Metadata {
     pub entries: Vec<Entry>,
     /// All classes in the order of their official numbers, when the dataset has a list of them.
     pub class_order: Option<Vec<Arc<str>>>,
-    /// What the user probably did not intend.
+    /// Warnings about data that the user probably did not intend.
     pub warnings: Vec<String>,
-    /// Lower-case hex SHA-256 of the file; of all tables, or of the paths of class folders.
+    /// SHA-256 of the file, of all tables, or of the paths of class folders; lower-case hex.
     pub sha256: String,
 }
 
@@ -62,7 +62,7 @@ pub struct Metadata {
 #[derive(Debug)]
 pub struct DatasetSource {
     format: FormatName,
-    /// Why it has the format.
+    /// Why this format was detected.
     why: String,
     json: Location,
     json_bytes: u64,
@@ -70,16 +70,16 @@ pub struct DatasetSource {
     clips: ClipListing,
     /// The clips of a format that gives their paths.
     paths: Option<ClipPaths>,
-    /// Of such a format, until it is taken.
+    /// Metadata of such a format, until it is taken.
     metadata: Option<Metadata>,
     clip_bytes_max: u64,
 }
 
 impl DatasetSource {
-    /// Opens the dataset at `path`, as [`DatasetSource::open_as`] does, in the format that it has.
+    /// Opens the dataset at `path` like [`DatasetSource::open_as`], and detects its format.
     ///
     /// # Errors
-    /// As [`DatasetSource::open_as`].
+    /// Fails as [`DatasetSource::open_as`] does.
     pub fn open(
         path: &Path,
         json_override: Option<&Path>,
@@ -94,7 +94,7 @@ impl DatasetSource {
         self.format
     }
 
-    /// Why it has the format, as in "`WLASL_v0.3.json` is there".
+    /// Why this format was detected, as in "`WLASL_v0.3.json` is there".
     #[must_use]
     pub fn why(&self) -> &str {
         &self.why
@@ -118,7 +118,7 @@ impl DatasetSource {
         self.videos.shown()
     }
 
-    /// Number of `.mp4`, `.avi` and `.mov` files in it, as the notebook counts them.
+    /// Number of `.mp4`, `.avi` and `.mov` files in the folder of clips, as the notebook counts them.
     #[must_use]
     pub fn video_count(&self) -> usize {
         self.clips.video_count
@@ -157,11 +157,11 @@ impl DatasetSource {
         )
     }
 
-    /// Reads the metadata file, piece by piece. Of a format that gives the paths of its clips the content is given once; it
-    /// was read when the dataset was opened.
+    /// Reads the metadata file in pieces. For a format that gives the paths of its clips, the metadata was read when
+    /// the dataset was opened and is returned once.
     ///
     /// # Errors
-    /// When it cannot be read, is too large or cannot be used.
+    /// Fails when it cannot be read, is too large or cannot be used.
     pub fn metadata(&mut self) -> Result<Metadata, DatasetError> {
         if let Some(metadata) = self.metadata.take() {
             return Ok(metadata);
@@ -191,10 +191,10 @@ impl DatasetSource {
         })
     }
 
-    /// The file `name` beside the metadata, of `limit` bytes at most; `None` when there is none.
+    /// The content of the file `name` beside the metadata, of `limit` bytes at most; `None` when there is none.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails when it cannot be read.
     pub fn companion(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, DatasetError> {
         let location = self.json.beside(name);
         location
@@ -203,10 +203,10 @@ impl DatasetSource {
             .transpose()
     }
 
-    /// The file that a user names `path`: on disk, or else beside the metadata.
+    /// The content of the file that a user names `path`: on disk, or else beside the metadata.
     ///
     /// # Errors
-    /// When it is in neither place, is larger than `limit` or cannot be read.
+    /// Fails when it is in neither place, is larger than `limit` or cannot be read.
     pub fn companion_of_user(&self, path: &Path, limit: u64) -> Result<Vec<u8>, DatasetError> {
         if path.is_file() {
             return Location::Disk(path.to_owned()).content(limit);
@@ -231,8 +231,8 @@ impl DatasetSource {
         }
     }
 
-    /// Where the clip of `video_id` may be under another name or in a folder below, and what to do. The notebook does not
-    /// find it there.
+    /// Where the clip of `video_id` may be, under another name or in a folder below, and what to do. The notebook
+    /// does not find it there.
     #[must_use]
     pub fn elsewhere(&self, video_id: &str) -> Option<String> {
         match &self.paths {
@@ -263,7 +263,7 @@ impl DatasetSource {
     pub fn is_there(&self) -> bool {
         match &self.videos {
             Location::Archive(archive, _) => archive.path().is_file(),
-            // An unmounted disk leaves an empty folder.
+            // When a disk is unmounted, its empty mount point remains.
             Location::Disk(folder) => {
                 fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
             }
@@ -273,10 +273,10 @@ impl DatasetSource {
     /// The clip of `video_id`, as a file that a decoder can open.
     ///
     /// # Errors
-    /// When it is missing, not a regular file or cannot be unpacked.
+    /// Fails when it is missing, not a regular file or cannot be unpacked.
     pub fn clip(&self, video_id: &str) -> Result<ClipFile, SourceError> {
         let missing = || SourceError::Clip(format!("no file {}", self.clip_name(video_id)));
-        // Only listed names are opened.
+        // Only listed names are opened, so that an id cannot name another path.
         if !self.exists(video_id) {
             return Err(missing());
         }

@@ -51,7 +51,8 @@ impl StreamCodec {
         }
     }
 
-    /// Width and height before cropping: OpenCV converts that many columns and rows, and their parity selects the rule.
+    /// Width and height before cropping: OpenCV converts that many columns and rows, and their parity selects the
+    /// rule.
     #[must_use]
     pub fn coded_size(self, width: usize, height: usize) -> (usize, usize) {
         let block = match self {
@@ -65,23 +66,23 @@ impl StreamCodec {
         )
     }
 
-    /// Whether FFmpeg hides pictures outside of an edit: its JPEG decoder shows all that it decodes.
+    /// Whether FFmpeg hides pictures outside of an edit. Its JPEG decoder shows every picture that it decodes.
     #[must_use]
     pub fn hides(self) -> bool {
         self != Self::Jpeg
     }
 
-    /// Whether FFmpeg marks full-range frames of this codec (`yuvj…`), the only mark that OpenCV uses.
+    /// Whether FFmpeg marks full-range frames of this codec (`yuvj…`). OpenCV uses no other mark.
     #[must_use]
     pub fn reports_range(self) -> bool {
         matches!(self, Self::H264 | Self::H265 | Self::Jpeg)
     }
 }
 
-/// A decoder for a stream of `caps`, not yet in a pipeline.
+/// Makes a decoder for a stream of `caps`; it is not in a pipeline yet.
 ///
 /// # Errors
-/// A message for the user when there is no such decoder.
+/// A message for the user when no such decoder is installed or it does not load.
 pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, SourceError> {
     let factory = find(caps, choice).ok_or_else(|| match choice {
         DecoderChoice::Named(name) => {
@@ -95,7 +96,8 @@ pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, So
     })?;
     // Clips run in parallel; threads within one only add memory and delay.
     set_if_present(&decoder, "max-threads", 1_i32);
-    // As OpenCV: the first packet that cannot be decoded ends the clip, and frames without their references are dropped.
+    // Like OpenCV: the first packet that cannot be decoded ends the clip, and frames without their references are
+    // dropped.
     set_if_present(&decoder, "max-errors", 0_i32);
     set_if_present(&decoder, "output-corrupt", false);
     set_if_present(&decoder, "qos", false);
@@ -139,11 +141,12 @@ pub fn tolerate_errors(decoder: &gst::Element) {
     set_if_present(decoder, "max-errors", -1_i32);
 }
 
-/// Whether an H.264 packet (NAL units after four-byte lengths or start codes) holds a picture that is not an IDR picture: as
-/// the first packet of a clip that was cut at an open group of pictures. FFmpeg fills in the missing references; GStreamer's
-/// wrapper of its decoder reports an error that OpenCV does not see. `None` for a packet without a picture.
+/// Whether an H.264 packet (NAL units after four-byte lengths or start codes) holds a picture that is not an IDR
+/// picture, such as the first packet of a clip that was cut at an open group of pictures. FFmpeg fills in the missing
+/// references; GStreamer's wrapper of its decoder reports an error that OpenCV does not see. `None` for a packet
+/// without a picture.
 #[must_use]
-pub fn begins_open(packet: &[u8]) -> Option<bool> {
+pub fn lacks_idr(packet: &[u8]) -> Option<bool> {
     let is_start_coded = packet.starts_with(&[0, 0, 1]) || packet.starts_with(&[0, 0, 0, 1]);
     let framing = if is_start_coded {
         Framing::StartCodes
@@ -180,7 +183,7 @@ pub enum DecoderError {
 /// Checks that this machine can decode clips with `choice`, once before a job starts.
 ///
 /// # Errors
-/// With what to install or to request instead.
+/// Returns what to install, or which decoder to request instead.
 pub fn check(choice: &DecoderChoice) -> Result<(), DecoderError> {
     if ElementFactory::find("qtdemux").is_none() {
         return Err(DecoderError::NoReader);
@@ -198,7 +201,7 @@ pub fn check(choice: &DecoderChoice) -> Result<(), DecoderError> {
     }
 }
 
-/// The decoder that `choice` names, or the best for a stream of `caps`.
+/// The decoder that `choice` selects for a stream of `caps`: a named one or the best.
 fn find(caps: &gst::Caps, choice: &DecoderChoice) -> Option<ElementFactory> {
     match choice {
         DecoderChoice::Named(name) => ElementFactory::find(name),
@@ -207,10 +210,10 @@ fn find(caps: &gst::Caps, choice: &DecoderChoice) -> Option<ElementFactory> {
     }
 }
 
-/// The best decoder: hardware before software if `hardware`, FFmpeg's before others, then by rank.
+/// The best decoder: hardware before software if `hardware`, FFmpeg's before others, then by GStreamer's rank.
 ///
-/// Only what the stream is counts, not how its packets are laid out: a parser changes that. Of FFmpeg's decoders one that
-/// takes every such stream comes before one that needs a variant.
+/// The layout of packets does not count, because a parser changes it. Of FFmpeg's decoders, one that accepts every
+/// such stream comes before one that needs a variant.
 fn best_decoder(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
     let caps = &codec_of(caps);
     let kind = gst::ElementFactoryType::DECODER
@@ -226,8 +229,8 @@ fn best_decoder(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
         })
 }
 
-/// Whether a decoder is FFmpeg's and gives what it gives OpenCV: its wrapper marks no packet as a key frame, and the decoder
-/// of PNG adds such an image to the one before.
+/// Whether a decoder is FFmpeg's and gives the same frames as to OpenCV. The PNG decoder does not: its wrapper marks
+/// no packet as a key frame, so it adds each image to the one before.
 fn is_ffmpegs(factory: &ElementFactory) -> bool {
     factory.name().starts_with("avdec_") && factory.name() != "avdec_png"
 }
@@ -274,7 +277,7 @@ pub fn usual(caps: &str) -> Option<String> {
     best_decoder(&caps, false).map(|factory| factory.name().to_string())
 }
 
-/// The parsers that are plugged, by what they read.
+/// The parser for each kind of stream.
 const PARSERS: &[(&str, &str)] = &[
     ("video/x-h264", "h264parse"),
     ("video/x-h265", "h265parse"),
@@ -295,8 +298,8 @@ const PARSERS: &[(&str, &str)] = &[
     ("image/x-jpc", "jpeg2000parse"),
 ];
 
-/// A parser that finds the pictures of a stream of `caps`, and converts them for decoders of another stream format. `None`
-/// where none is listed or installed.
+/// A parser that finds the pictures of a stream of `caps`, and converts them for decoders of another stream format.
+/// `None` when no parser is listed or installed.
 #[must_use]
 pub fn parser(caps: &gst::Caps) -> Option<gst::Element> {
     let is_of = |listed: &str| {
@@ -329,7 +332,7 @@ pub fn layout(format: VideoFormat, codec: StreamCodec) -> Option<PixelLayout> {
     use Packing::{BigEndian, Planar, Quads};
     let pairs = |is_v_first| Packing::Pairs {
         is_v_first,
-        // Hardware decoders give pairs where FFmpeg gives planes.
+        // Hardware decoders give interleaved chroma where FFmpeg gives planes.
         is_raw: codec == StreamCodec::Raw,
     };
     let bytes = |size, places| PixelLayout::Rgb(RgbLayout::Bytes { size, places });
@@ -386,10 +389,10 @@ pub fn layout(format: VideoFormat, codec: StreamCodec) -> Option<PixelLayout> {
 
 #[cfg(test)]
 mod tests {
-    use super::begins_open;
+    use super::lacks_idr;
 
     #[test]
-    fn only_a_picture_that_is_not_idr_begins_open() {
+    fn only_a_frame_that_is_not_idr_begins_open() {
         let packet = |kinds: &[u8]| {
             let units = kinds.iter().map(|kind| [0, 0, 0, 2, 0x60 | kind, 0x80]);
             units.flatten().collect::<Vec<u8>>()
@@ -402,7 +405,7 @@ mod tests {
             (vec![0, 0, 0, 1, 0x67, 1, 0, 0, 1, 0x41, 1], Some(true)),
             (vec![0, 0, 1, 0x67, 1, 0, 0, 1, 0x65, 1], Some(false)),
         ] {
-            assert_eq!(begins_open(&packet), expected, "{packet:?}");
+            assert_eq!(lacks_idr(&packet), expected, "{packet:?}");
         }
     }
 }

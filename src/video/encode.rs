@@ -1,8 +1,8 @@
 //! Frames → an MP4 file, through GStreamer: appsrc ! videoconvert ! encoder ! mp4mux ! filesink.
 //!
-//! For the demo and the tests, which need small clips of known content. The same frames give the same bytes on the same
-//! machine: one encoder thread, fixed settings, no date in the file. A pipeline that takes no frame for 30 s is stopped. No
-//! incomplete file is left.
+//! For the demo and the tests, which need small clips of known content. The same frames give the same bytes on the
+//! same machine: one encoder thread, fixed settings, no date in the file. A pipeline that takes no frame for 30 s is
+//! stopped. No incomplete file is left.
 
 use std::fs::{self, File};
 use std::io;
@@ -45,7 +45,7 @@ fn start_gstreamer() -> Result<(), EncodeError> {
 /// The best installed codec: H.264 where `x264enc` is installed, else MPEG-4, whose encoder comes with the decoders.
 ///
 /// # Errors
-/// When GStreamer does not start or not even MPEG-4 can be encoded.
+/// Fails when GStreamer does not start or not even MPEG-4 can be encoded.
 pub fn best_codec() -> Result<Codec, EncodeError> {
     start_gstreamer()?;
     pipeline::find_elements(Codec::Mpeg4)?;
@@ -58,21 +58,21 @@ pub fn best_codec() -> Result<Codec, EncodeError> {
 /// An existing file is replaced. On an error no file is left.
 ///
 /// # Errors
-/// When there are no frames, their size or rate is not supported, an element is not installed or fails, or the file cannot
-/// be written. An unsupported size or rate is reported before the file is opened.
+/// Fails when there are no frames, their size or rate is not supported, an element is not installed or fails, or the
+/// file cannot be written. An unsupported size or rate is reported before the file is opened.
 pub fn encode_mp4(
     path: &Path,
     frames: impl Iterator<Item = RgbFrame>,
     fps: u32,
     codec: Codec,
 ) -> Result<(), EncodeError> {
-    // The description of a frame needs GStreamer as well.
+    // The first frame's format is described by GStreamer types.
     start_gstreamer()?;
     let mut frames = frames.peekable();
     let no_frames = || EncodeError("no pictures to encode".to_owned());
     let info = image_info(frames.peek().ok_or_else(no_frames)?, fps, codec)?;
     if path.is_symlink() || (path.exists() && !path.is_file()) {
-        // Opening a pipe that nobody reads waits forever, and neither a device nor what a link names may be replaced.
+        // Opening a pipe without a reader blocks, and neither a device nor the target of a link may be replaced.
         let text = format!("{}: not a regular file", path.display());
         return Err(EncodeError(text));
     }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_encoded_says_why_and_leaves_no_file() {
+    fn a_failed_encoding_names_the_cause_and_leaves_no_file() {
         let file = Scratch::new("refused");
         let refused = |frames: Vec<RgbFrame>, fps, codec| {
             let error = encode_mp4(&file.0, frames.into_iter(), fps, codec).unwrap_err();

@@ -1,7 +1,7 @@
-//! Which format a file has, before any element reads it.
+//! Detects the format of a file, before any element reads it.
 //!
-//! Only listed formats are opened, each by the element named here. What GStreamer would plug by itself is not asked: some
-//! of its elements follow addresses that a file names.
+//! Only listed formats are opened, each by the element named here. GStreamer's automatic choice of elements is not
+//! used: some of its elements follow addresses that a file names.
 
 mod program_stream;
 
@@ -15,15 +15,15 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Bytes that the format is found by.
+/// Bytes from which the format is detected.
 const HEAD_BYTES: u64 = 256 << 10;
-/// Bytes of a JPEG image, which may be the first of many.
+/// Maximum bytes of a JPEG image, which may be the first of many.
 const JPEG_BYTES_MAX: u64 = 8 << 20;
 
 /// A format whose files are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileFormat {
-    /// Its name, for users.
+    /// Name in messages.
     pub name: &'static str,
     /// The element that reads the file: a demuxer, or a parser of a format without a container.
     pub element: &'static str,
@@ -63,7 +63,7 @@ const OGG: FileFormat = framed("Ogg", "oggdemux", BASE);
 const REAL_MEDIA: FileFormat = framed("RealMedia", "rmdemux", UGLY);
 const PROGRAM_STREAM: FileFormat = unframed("MPEG program stream", "mpegpsdemux");
 
-/// GStreamer's names of the formats. The first that fits is taken.
+/// GStreamer's names of the formats. The first match is used.
 const FORMATS: &[(&str, FileFormat)] = &[
     (
         "video/quicktime; application/x-3gp; audio/x-m4a; video/mj2",
@@ -96,7 +96,7 @@ const FORMATS: &[(&str, FileFormat)] = &[
     ("application/mxf", framed("MXF", "mxfdemux", BAD)),
 ];
 
-/// What files of other video formats begin with, which GStreamer may take for a listed one.
+/// First bytes of files of other video formats, which GStreamer may take for a listed one.
 const UNOPENED: &[(&[u8], &str)] = &[
     (b"\xb7\xd8\x00\x20\x37\x49\xda\x11", "WTV"),
     (b"\x84\x10\xff\xff\xff\xff", "RoQ"),
@@ -120,17 +120,17 @@ const UNOPENED: &[(&[u8], &str)] = &[
 pub(super) struct FoundFormat {
     /// The format.
     pub format: FileFormat,
-    /// The stream, where the element does not tell it: a parser has no list of streams, and a program stream may say
-    /// nothing of its codec.
+    /// The stream, where the element does not report it: a parser has no list of streams, and a program stream may
+    /// not state its codec.
     pub stream: Option<gst::Caps>,
-    /// Whether a stream without a container begins inside a picture: it was cut, or is of another format.
+    /// Whether a stream without a container begins inside a picture: it was cut, or has another format.
     pub is_cut: bool,
 }
 
 /// Finds the format of `file` by its first bytes.
 ///
 /// # Errors
-/// What the file is instead, or why it cannot be read.
+/// Returns what the file is instead, or why it cannot be read.
 pub(super) fn identify(file: &File) -> Result<FoundFormat, SourceError> {
     let unreadable = |e: io::Error| io_error(&e);
     let mut head = read_head(file, HEAD_BYTES).map_err(unreadable)?;
@@ -212,7 +212,7 @@ fn read_head(file: &File, bytes: u64) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// The stream of a file that a parser reads.
+/// The stream of a file whose element does not report it; `None` for other elements.
 fn stream(format: &FileFormat, caps: gst::Caps, head: &[u8]) -> Option<gst::Caps> {
     match (format.element, head.get(8..12)) {
         ("ivfparse", Some(b"VP80")) => Some(gst::Caps::new_empty_simple("video/x-vp8")),
@@ -224,7 +224,7 @@ fn stream(format: &FileFormat, caps: gst::Caps, head: &[u8]) -> Option<gst::Caps
     }
 }
 
-/// Why a file is not opened whose format is known but not listed.
+/// Why a file with an unlisted format is not opened.
 fn refusal(caps: &gst::CapsRef, head: &[u8]) -> String {
     let name = caps.structure(0).map_or("", |s| s.name().as_str());
     match name.split_once('/') {

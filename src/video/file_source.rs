@@ -1,5 +1,5 @@
-//! A GStreamer source that reads an open file, at any position: demuxers that pull read it as they read `filesrc`.
-//! `fdsrc` only pushes, and `filesrc` needs a path, which a process without access to the file system cannot open.
+//! A GStreamer source that reads an open file, at any position. Demuxers that pull read it like `filesrc`. `fdsrc`
+//! only pushes, and `filesrc` needs a path, which a process without access to the file system cannot open.
 
 #![allow(
     unsafe_code,
@@ -14,13 +14,13 @@ use gstreamer_base::prelude::BaseSrcExt;
 use std::fs::File;
 
 glib::wrapper! {
-    /// The element.
+    /// The source element.
     pub struct FileSource(ObjectSubclass<element::FileReader>)
         @extends gst_base::BaseSrc, gst::Element, gst::Object;
 }
 
 impl FileSource {
-    /// A source of `prefix` and then `file`, from its first byte, wherever the file's own position is.
+    /// A source of `prefix` and then all of `file`, whatever the file's own position is.
     #[must_use]
     pub fn new(file: File, prefix: Vec<u8>) -> Self {
         let source: Self = glib::Object::new();
@@ -45,7 +45,7 @@ mod element {
 
     #[derive(Default)]
     pub struct FileReader {
-        /// The file, and what is read before it.
+        /// The file, and the bytes that are read before it.
         file: OnceLock<(File, Vec<u8>)>,
     }
 

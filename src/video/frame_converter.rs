@@ -1,4 +1,4 @@
-//! A decoded frame into RGB: its format and geometry are read here, its colors are converted by [`crate::color`].
+//! Converts a decoded frame to RGB: reads its format and geometry; [`crate::color`] converts its colors.
 
 use super::decoder::{self, PixelLayout, StreamCodec};
 use crate::color::{Converter, Exactness, Planes, RgbPlanes, YuvFrame};

@@ -1,7 +1,7 @@
-//! The size of the pictures that a packet declares, read before a decoder gets it: what a container says of the size may be
-//! wrong, and a decoder gets memory for what the packet says.
+//! The size of the pictures that a packet declares, read before a decoder gets it. The container may state a wrong
+//! size, and a decoder allocates memory for the size in the packet.
 //!
-//! Codecs that are not here take their size from the container, or cannot declare more than 16 million pixels.
+//! Codecs that are not listed take their size from the container, or cannot declare more than 16 million pixels.
 
 mod bits;
 mod h26x;
@@ -32,14 +32,14 @@ pub(super) enum PacketFormat {
     Png,
     ProRes,
     DnxHd,
-    /// The size is the container's.
+    /// A codec whose size is only in the container.
     #[default]
     Other,
 }
 
 impl PacketFormat {
-    /// Width and height that a packet declares in pixels, the largest where there are several; `None` where it declares
-    /// none.
+    /// Width and height that a packet declares in pixels, the largest where there are several; `None` where it
+    /// declares none.
     pub(super) fn size_of_packet(self, packet: &[u8]) -> Option<(u64, u64)> {
         match self {
             Self::H264(framing) => UnitSyntax::H264.size_of_packet(packet, framing),
@@ -63,7 +63,7 @@ impl PacketFormat {
         }
     }
 
-    /// The same of the stream's header, which also says how the packets are framed.
+    /// Like [`Self::size_of_packet`], for the stream's header. Also sets how the packets are framed, from the header.
     pub(super) fn size_of_header(&mut self, header: &[u8]) -> Option<(u64, u64)> {
         let size;
         match self {
@@ -77,12 +77,12 @@ impl PacketFormat {
     }
 }
 
-/// The size of the most pixels.
+/// The size with the most pixels.
 fn largest(sizes: impl Iterator<Item = (u64, u64)>) -> Option<(u64, u64)> {
     sizes.max_by_key(|(width, height)| width.saturating_mul(*height))
 }
 
-/// What follows each start code 0, 0, 1, up to the next.
+/// The bytes after each start code 0, 0, 1, up to the next.
 fn start_codes(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let find = |bytes: &[u8]| bytes.windows(3).position(|three| three == [0, 0, 1]);
     let mut rest = find(bytes).map(|at| &bytes[at + 3..]);
@@ -190,7 +190,7 @@ fn jpeg(packet: &[u8]) -> Option<(u64, u64)> {
         match packet.get(at + 1)? {
             0xff => at += 1,
             0xda => return None,
-            // Not the tables of Huffman and arithmetic codes, nor the extension, which stand between.
+            // The markers in between are the tables of Huffman and arithmetic codes, and the extension.
             0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
                 return Some((be16(packet, at + 7)?, be16(packet, at + 5)?));
             }

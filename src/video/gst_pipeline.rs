@@ -1,7 +1,8 @@
 //! The GStreamer pipeline that decodes one clip, and what its threads send to the worker.
 //!
-//! `FileSource ! demuxer ! decoder ! appsink`, with a parser before the decoder where the packets need one. The demuxer is the
-//! one that [`super::file_format`] lists: nothing is plugged that a file could choose. No element converts or scales.
+//! `FileSource ! demuxer ! decoder ! appsink`, with a parser before the decoder where the packets need one. The
+//! demuxer is the one that [`super::file_format`] lists: a file cannot choose an element. No element converts or
+//! scales.
 
 mod attach;
 mod packets;
@@ -35,16 +36,16 @@ const FRAMES_AHEAD: usize = 1;
 pub(super) enum PipelineItem {
     /// A decoded frame.
     Frame(gst::Sample),
-    /// No further frame.
+    /// No frame follows.
     End,
     /// An element failed.
     Error {
         /// Its message.
         error: SourceError,
-        /// Whether it is the decoder: OpenCV then stops at once and never sees the frames that wait.
+        /// Whether the element is the decoder: OpenCV then stops at once and does not see the waiting frames.
         is_final: bool,
     },
-    /// The clip is not decoded, also not in part.
+    /// No part of the clip is decoded, for this reason.
     Refused(String),
 }
 
@@ -66,7 +67,7 @@ pub(super) struct DecodePipeline {
 }
 
 impl DecodePipeline {
-    /// Of which pictures FFmpeg makes up what is missing in another way.
+    /// Reasons why frames may differ from the notebook's: FFmpeg fills in missing parts of pictures in another way.
     pub(super) fn notes(&self) -> BTreeSet<ClipNote> {
         self.shared.notes().clone()
     }
@@ -76,7 +77,7 @@ impl DecodePipeline {
         self.shared.stream.get()
     }
 
-    /// Whether no thread runs that could send a further item.
+    /// Whether every thread that could send an item has stopped.
     pub(super) fn is_idle(&self) -> bool {
         let mut states = self.drivers.iter().map(PadExt::task_state);
         states.all(|state| state != gst::TaskState::Started)
@@ -125,8 +126,8 @@ impl PipelineShared {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a stream that is no video.
-    fn pass_over(&self, name: &str) {
+    /// Records a stream that is no video.
+    fn record_other_stream(&self, name: &str) {
         let mut others = self
             .other_streams
             .lock()
@@ -134,7 +135,7 @@ impl PipelineShared {
         others.push(name.to_owned());
     }
 
-    /// Why nothing is decoded: what the file has instead of a video.
+    /// Why nothing is decoded: which streams the file has instead of a video.
     fn no_video(&self) -> String {
         let others = self
             .other_streams
@@ -155,17 +156,17 @@ impl PipelineShared {
         self.send(PipelineItem::Error { error, is_final })
     }
 
-    /// Waits until the worker takes the item; `false` when the worker has left.
+    /// Waits until the worker takes the item; `false` when the worker no longer receives.
     fn send(&self, item: PipelineItem) -> bool {
         self.send.send(item).is_ok()
     }
 }
 
-/// Builds the elements for `file`; they do not play yet. An MP4 file is patched as `track` says, so that it is read as
-/// FFmpeg reads it.
+/// Builds the elements for `file`; they do not play yet. An MP4 file is patched as `track` says, so that it is read
+/// as FFmpeg reads it.
 ///
 /// # Errors
-/// When an element is not installed.
+/// Fails when an element is not installed.
 pub(super) fn build(
     file: File,
     found: &FoundFormat,
@@ -259,7 +260,7 @@ fn describe(error: &gst::message::Error, shared: &PipelineShared) -> PipelineIte
     let is_final = kind
         .as_ref()
         .is_some_and(|f| f.has_type(gst::ElementFactoryType::DECODER));
-    // It has decoded before it asks for memory, and its output is still without a format.
+    // The decoder has decoded before it asks for memory, and its output still has no format.
     let has_no_format = error
         .src()
         .and_then(|s| s.downcast_ref::<gst::Element>())

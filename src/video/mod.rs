@@ -1,4 +1,5 @@
-//! Video files: decoding with GStreamer, in this process or a child; encoding; MP4 containers, zip archives, and where a dataset keeps its clips.
+//! Video files: decoding with GStreamer, in this process or a child; encoding; MP4 containers, zip archives, and
+//! where a dataset keeps its clips.
 
 pub mod archive;
 pub mod clip;

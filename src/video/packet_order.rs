@@ -1,5 +1,5 @@
-//! Sends a demuxer's packets to the decoder as an edit list orders them: parts left out, repeated or exchanged, and frames
-//! that are decoded without being shown.
+//! Sends a demuxer's packets to the decoder in the order of an edit list: parts are left out, repeated or exchanged,
+//! and some frames are decoded without being shown.
 
 use super::container::Packet;
 use gstreamer as gst;
@@ -7,10 +7,10 @@ use gstreamer::prelude::*;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Most bytes of packets that are kept for later parts.
+/// Maximum bytes of packets that are kept for later edits.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
-/// Something that is said of a packet. Decoders copy it to the frame that they make of the packet.
+/// A mark on a packet. Decoders copy it to the frame that they make of the packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mark {
     /// The frame is not shown.
@@ -72,7 +72,7 @@ impl PacketOrder {
         }
     }
 
-    /// Takes the demuxer's next packet and sends what can be sent by now.
+    /// Takes the demuxer's next packet and sends all packets that are ready.
     fn arrive(
         &mut self,
         packet: gst::Buffer,
@@ -118,7 +118,8 @@ impl PacketOrder {
     }
 }
 
-/// Makes what leaves `output` follow `packets`. `on_jump` sees each packet that does not follow the one before in the file.
+/// Reorders the packets that leave `output` by `packets`. Calls `on_jump` with each packet that does not follow the
+/// one before it in the file.
 pub(super) fn follow(
     output: &gst::Pad,
     packets: Arc<[Packet]>,

@@ -1,4 +1,4 @@
-//! Clips that must be decoded while no other is.
+//! Turns for decoding: some clips must be decoded while no other is.
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[derive(Debug, Default)]
 pub struct DecodeTurns(RwLock<()>);
 
-/// The right to decode, while it lives.
+/// The right to decode, until it is dropped.
 #[derive(Debug)]
 pub enum DecodeTurn<'a> {
     /// Together with others.
@@ -22,7 +22,7 @@ impl DecodeTurns {
         DecodeTurn::Shared(self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until no other worker decodes. The calling thread must have no turn.
+    /// Waits until no other worker decodes. The calling thread must hold no turn.
     #[must_use]
     pub fn alone(&self) -> DecodeTurn<'_> {
         DecodeTurn::Alone(self.0.write().unwrap_or_else(PoisonError::into_inner))

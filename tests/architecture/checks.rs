@@ -1,6 +1,6 @@
-//! Holds every file against the tables of [`crate::rules`].
+//! Checks every file against the tables of [`crate::rules`].
 
-use crate::graph::LoadedModel;
+use crate::graph::ImportGraph;
 use crate::index::Index;
 use crate::lexer::{is_name, words};
 use crate::rules::{
@@ -9,10 +9,10 @@ use crate::rules::{
 use crate::scanner::{Source, types};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What breaks a rule, such as `import: mqtt -> storage`, with every place where it does.
+/// Each broken rule, such as `import: mqtt -> storage`, with every place that breaks it.
 pub(crate) type Violations = BTreeMap<String, BTreeSet<String>>;
 
-/// Everything that is wrong with `sources`.
+/// All violations in `sources`.
 pub(crate) fn violations(sources: &[Source]) -> Violations {
     let mut found = Violations::new();
     let mut add = |key: String, place: String| {
@@ -42,7 +42,7 @@ fn is_in(source: &Source, homes: &[&str]) -> bool {
     homes.iter().any(|home| source.file.starts_with(home))
 }
 
-/// The rules that naming `path` in `source` breaks.
+/// The rules that `source` breaks by naming `path`.
 fn path_violations(index: &Index, source: &Source, path: &str) -> Vec<String> {
     let mut found = Vec::new();
     let top = source.top();
@@ -88,7 +88,7 @@ fn path_violations(index: &Index, source: &Source, path: &str) -> Vec<String> {
     found
 }
 
-/// The rules that `source` breaks by itself.
+/// Adds the rules that `source` breaks, apart from those on paths.
 fn file_violations(source: &Source, add: &mut impl FnMut(String, String)) {
     let top = source.top();
     let layer = layer_of(top);
@@ -105,30 +105,34 @@ fn file_violations(source: &Source, add: &mut impl FnMut(String, String)) {
             add(format!("unsafe: {}", source.file), String::new());
         }
     }
-    let names: BTreeSet<&str> = words(&source.code).filter(|word| is_name(word)).collect();
-    let types: Vec<&str> = types(&source.code)
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    for (word, _) in WORDS {
-        if word.starts_with(char::is_uppercase) && types.contains(word) {
-            add(format!("word: {word} in {top}"), source.file.clone());
-        }
-    }
-    for name in names {
-        let parts = parts_of(name);
-        for (word, _) in WORDS.iter().filter(|(word, _)| has_part(&parts, word)) {
-            add(
-                format!("word: {word} in {top}"),
-                format!("{}: {name}", source.file),
-            );
-        }
-    }
+    word_violations(&source.file, &source.code, top, add);
     if source.lines > MOST_LINES {
         add(
             format!("size: {}", source.file),
             format!("{} lines", source.lines),
         );
+    }
+}
+
+/// Identifiers and types of `code` that use a word of [`WORDS`]; `area` names the part of the project in the message.
+pub(crate) fn word_violations(
+    file: &str,
+    code: &str,
+    area: &str,
+    add: &mut impl FnMut(String, String),
+) {
+    let names: BTreeSet<&str> = words(code).filter(|word| is_name(word)).collect();
+    let types: Vec<&str> = types(code).into_iter().map(|(name, _)| name).collect();
+    for (word, _) in WORDS {
+        if word.starts_with(char::is_uppercase) && types.contains(word) {
+            add(format!("word: {word} in {area}"), file.to_owned());
+        }
+    }
+    for name in names {
+        let parts = parts_of(name);
+        for (word, _) in WORDS.iter().filter(|(word, _)| has_part(&parts, word)) {
+            add(format!("word: {word} in {area}"), format!("{file}: {name}"));
+        }
     }
 }
 
@@ -176,7 +180,7 @@ fn cycles(sources: &[Source], add: &mut impl FnMut(String, String)) {
         .iter()
         .filter_map(|source| tops.binary_search(&source.top()).ok())
         .collect();
-    let files = LoadedModel::of_files(sources);
+    let files = ImportGraph::of_files(sources);
     for (from, to) in files
         .edges()
         .filter(|(from, to)| top_of[*from] != top_of[*to])
@@ -343,7 +347,7 @@ fn the_rules_find_what_is_forbidden() {
         &"\n".repeat(MOST_LINES + 1),
         &["size: job/mod.rs"],
     );
-    // What is allowed, or only looks forbidden.
+    // Allowed code, and code that only looks forbidden.
     check("job/mod.rs", &"\n".repeat(MOST_LINES), &[]);
     check(
         "storage/npz.rs",
@@ -383,7 +387,7 @@ fn the_rules_find_what_is_forbidden() {
         &[],
     );
     check("main.rs", "use handloom::cli::Cli; use clap::Parser;", &[]);
-    // After a test module the scan goes on.
+    // The scan continues after a test module.
     check(
         "hand/nms.rs",
         "#[cfg(test)]\nmod tests { use std::fs; }\nuse std::net::TcpStream;",

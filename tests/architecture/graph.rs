@@ -5,13 +5,13 @@ use crate::scanner::Source;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// A directed graph without parallel edges and loops.
-pub(crate) struct LoadedModel {
+pub(crate) struct ImportGraph {
     edges: Vec<BTreeSet<usize>>,
 }
 
-impl LoadedModel {
-    /// Files: an edge leads from a file to each file that declares a name it uses. A `mod` declaration and a `pub use`
-    /// of what lies below are the order of a folder and no edge.
+impl ImportGraph {
+    /// The graph of files: an edge leads from a file to each file that declares a name it uses. A `mod` declaration
+    /// and a `pub use` of a module below are folder structure, not an edge.
     pub(crate) fn of_files(sources: &[Source]) -> Self {
         let index = Index::new(sources);
         let mut edges = vec![BTreeSet::new(); sources.len()];
@@ -28,7 +28,7 @@ impl LoadedModel {
         Self { edges }
     }
 
-    /// Joins the nodes that `group` maps to one number.
+    /// Merges the nodes that `group` maps to the same number.
     pub(crate) fn grouped(&self, count: usize, group: impl Fn(usize) -> usize) -> Self {
         let mut edges = vec![BTreeSet::new(); count];
         for (from, to) in self.edges() {
@@ -59,7 +59,7 @@ impl LoadedModel {
                         way.push(came_from[&way[way.len() - 1]]);
                     }
                     way.reverse();
-                    // Begins at the least node: each cycle has one spelling.
+                    // Starts at the smallest node, so that each cycle has one spelling.
                     way.pop();
                     let least = (0..way.len()).min_by_key(|n| way[*n])?;
                     way.rotate_left(least);
@@ -79,7 +79,7 @@ impl LoadedModel {
 #[test]
 fn the_shortest_cycle_through_an_edge_is_found() {
     let edges = [vec![1], vec![2, 3], vec![3], vec![0, 4], vec![]];
-    let graph = LoadedModel {
+    let graph = ImportGraph {
         edges: edges.into_iter().map(BTreeSet::from_iter).collect(),
     };
     assert_eq!(graph.cycle(0, 1), Some(vec![0, 1, 3, 0]));

@@ -3,9 +3,9 @@
 use crate::scanner::Source;
 use std::collections::HashMap;
 
-/// Maps module paths to sources, and names to what they stand for.
+/// Maps module paths to sources, and imported names to their paths.
 pub(crate) struct Index<'a> {
-    /// What is indexed.
+    /// The indexed sources.
     pub(crate) sources: &'a [Source],
     files: HashMap<&'a [String], usize>,
 }
@@ -23,7 +23,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Every import and path of source `n` spelt from the root: `crate::…` or the name of another crate.
+    /// Every import and path of source `n`, spelt from the root: `crate::…` or the name of another crate.
     pub(crate) fn absolute_paths(&self, n: usize) -> impl Iterator<Item = (String, bool)> {
         let source = &self.sources[n];
         let uses = source
@@ -46,7 +46,7 @@ impl<'a> Index<'a> {
         let join = |start: String| rest.map_or(start.clone(), |rest| format!("{start}::{rest}"));
         match first {
             "crate" => return path.to_owned(),
-            // The program names the library by its name.
+            // The program names the library by its crate name.
             "handloom" => return join("crate".to_owned()),
             "self" | "super" => {
                 let mut place: Vec<&str> = module.iter().map(String::as_str).collect();

@@ -1,9 +1,9 @@
 //! Rust as words: no comments, no strings, no test code.
 
-/// Stands before the name of a flag.
+/// Prefix of a flag's name.
 pub(crate) const FLAG: &str = "flag_";
 
-/// The flags that `literal` names, as words. A command between backticks may have some: it is typed as it stands.
+/// The flags that `literal` names, as words. Flags between backticks do not count: the user types the command as is.
 pub(crate) fn flags(literal: &str) -> String {
     let mut names = " ".to_owned();
     for prose in literal.split('`').step_by(2) {
@@ -55,7 +55,7 @@ pub(crate) fn words(code: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Blanks comments, and puts what `literal` makes of it in the place of each thing in quotes. Line breaks stay.
+/// Blanks comments, and replaces each quoted literal with the result of `literal`. Line breaks stay.
 pub(crate) fn without_comments(text: &str, literal: impl Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -100,7 +100,7 @@ pub(crate) fn without_comments(text: &str, literal: impl Fn(&str) -> String) -> 
     out
 }
 
-/// Bytes of the literal that `text` begins with.
+/// The length in bytes of the literal at the start of `text`.
 fn quoted(text: &str, quote: char) -> usize {
     let mut is_escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -112,14 +112,14 @@ fn quoted(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// A character, not a lifetime.
+/// Whether `text` begins with a character literal, not a lifetime.
 fn is_char(text: &str) -> bool {
     let mut chars = text.chars().skip(1);
     chars.next() == Some('\\') || chars.next() == Some('\'')
 }
 
-/// Cuts out each item below `#[cfg(test)]`. Returns the rest and how many lines went; `modules` gets the names of
-/// modules whose file is elsewhere.
+/// Removes each item below `#[cfg(test)]`. Returns the rest and the number of removed lines. Adds the names of test
+/// modules in other files to `modules`.
 pub(crate) fn without_tests(code: &str, modules: &mut Vec<String>) -> (String, usize) {
     const MARK: &str = "#[cfg(test)]";
     let mut out = String::with_capacity(code.len());

@@ -1,4 +1,4 @@
-//! The architecture that a compiler does not check. Reads `src` as text, without comments, strings and tests.
+//! Architecture rules that the compiler does not check. Reads `src` as text, without comments, strings and tests.
 //!
 //! | rule | what holds |
 //! |---|---|
@@ -7,11 +7,12 @@
 //! | cycle | no import cycle between files of different top-level modules, none between top-level modules |
 //! | pure | pure modules name no file, socket, clock, environment, thread, and no crate that does; they print nothing |
 //! | crate | each wrapped library is named in its own module only |
-//! | unsafe | only in the files that speak C |
+//! | unsafe | only in the files that call C |
 //! | flag | modules below `daemon` name no flag of the command line in a string |
 //! | type | a public type's name is declared once |
 //! | size | a file has at most 450 lines without its tests |
-//! | word | identifiers use the field's words and the ecosystem's spelling |
+//! | word | identifiers use the field's words and the ecosystem's spelling, in tests too |
+//! | phrase | comments are in plain English |
 //!
 //! Layers, from top to bottom: `cli` · `daemon` · applications (`job`, `recording`, `fleet`, `export`, `report`) ·
 //! `error` · `config`, `logging` · wrapping (`inference`, `video`, `camera`, `storage`, `mqtt`, `http`, `system`) ·
@@ -38,16 +39,21 @@ mod lexer;
 mod rules;
 mod scanner;
 
-use checks::violations;
+use checks::{Violations, violations, word_violations};
 use index::Index;
-use rules::{EXCEPTIONS, UNSAFE, WORDS, WRAPPED};
+use lexer::without_comments;
+use rules::{EXCEPTIONS, PHRASES, UNSAFE, WORDS, WRAPPED};
 use scanner::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn src() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+    root().join("src")
 }
 
 #[test]
@@ -60,8 +66,49 @@ fn the_source_keeps_to_its_architecture() {
     );
     print_sizes(&sources);
     let found = violations(&sources);
+    assert_none(&found);
+}
+
+/// The rule on words holds in test code too.
+#[test]
+fn the_tests_use_the_fields_words() {
+    let mut found = Violations::new();
+    for folder in ["src", "tests"] {
+        for (file, text) in scanner::files(&root().join(folder)) {
+            let code = without_comments(&text, |_| " ".to_owned());
+            let area = format!("the tests of {folder}");
+            word_violations(&file, &code, &area, &mut |key, place| {
+                found.entry(key).or_default().insert(place);
+            });
+        }
+    }
+    assert_none(&found);
+}
+
+#[test]
+fn comments_are_plain() {
+    let mut found = Violations::new();
+    for folder in ["src", "tests"] {
+        for (file, text) in scanner::files(&root().join(folder)) {
+            let comments = text.lines().map(str::trim_start);
+            let comments = comments.filter(|line| line.starts_with("//"));
+            for line in comments.map(str::to_lowercase) {
+                let words = format!(" {} ", line.replace(|c: char| !c.is_alphanumeric(), " "));
+                for phrase in PHRASES.iter().filter(|p| words.contains(&format!(" {p} "))) {
+                    let places = found.entry(format!("phrase: {phrase}")).or_default();
+                    places.insert(format!("{folder}/{file}: {line}"));
+                }
+            }
+        }
+    }
+    assert_none(&found);
+}
+
+/// Asserts that there are no violations. Lists each one, with the word to use instead.
+#[track_caller]
+fn assert_none(found: &Violations) {
     let mut message = String::new();
-    for (key, places) in &found {
+    for (key, places) in found {
         let word = key
             .strip_prefix("word: ")
             .and_then(|key| key.split(' ').next());
@@ -94,7 +141,7 @@ fn print_sizes(sources: &[Source]) {
     }
 }
 
-/// A rule about a module that is gone protects nothing.
+/// A rule about a removed module protects nothing.
 #[test]
 fn the_tables_name_what_is_there() {
     let wrapped = WRAPPED.iter().flat_map(|(_, homes)| homes.iter());

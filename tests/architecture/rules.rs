@@ -6,7 +6,7 @@ pub(crate) struct Layer {
     pub(crate) modules: &'static [&'static str],
     /// Layers whose modules these may import.
     pub(crate) imports: &'static [&'static str],
-    /// Whether a string of theirs may name a flag of the command line.
+    /// Whether their strings may name a flag of the command line.
     pub(crate) names_flags: bool,
 }
 
@@ -188,7 +188,7 @@ pub(crate) const OUTSIDE: &[&str] = &[
     "zip",
 ];
 
-/// Parts of those that a pure module may name: plain values.
+/// Parts of `OUTSIDE` that a pure module may name: plain values.
 pub(crate) const HARMLESS: &[&str] = &[
     "std::net::Ipv4Addr",
     "std::net::Ipv6Addr",
@@ -247,7 +247,7 @@ pub(crate) const WRAPPED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The files and folders that speak C.
+/// The files and folders that call C.
 pub(crate) const UNSAFE: &[&str] = &[
     "inference/ffi/",
     "inference/litert/ffi.rs",
@@ -262,9 +262,9 @@ pub(crate) const UNSAFE: &[&str] = &[
 /// Lines of one file, without its tests.
 pub(crate) const MOST_LINES: usize = 450;
 
-/// What identifiers do not say, since it tells a newcomer nothing or the ecosystem spells it otherwise, and what
-/// stands instead. In lower case: a part of any identifier, as underscores and capitals divide it (`way_out` is found in
-/// `WayOut` and `WAY_OUT_MAX`). In upper case: the whole name of a type.
+/// Words that identifiers avoid, each with its replacement: private words, and spellings other than the ecosystem's.
+/// In lower case: a part of an identifier, as underscores and capitals divide it (`way_out` is found in `WayOut` and
+/// `WAY_OUT_MAX`). Capitalised: the whole name of a type.
 pub(crate) const WORDS: &[(&str, &str)] = &[
     // Private words.
     ("anew", "again, resume"),
@@ -420,4 +420,22 @@ pub(crate) const WORDS: &[(&str, &str)] = &[
     ("quantisation", "quantization"),
     ("quantise", "quantize"),
     ("quantised", "quantized"),
+];
+
+/// Phrases that plain English does without; in lower case. No comment has them.
+pub(crate) const PHRASES: &[&str] = &[
+    "are told",
+    "at work",
+    "be had",
+    "go on",
+    "goes on",
+    "is said",
+    "is told",
+    "last word",
+    "looked into",
+    "loud word",
+    "so many",
+    "the way out",
+    "told of",
+    "went on",
 ];

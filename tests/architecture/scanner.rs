@@ -17,7 +17,7 @@ pub(crate) struct Source {
     pub(crate) flags: Vec<String>,
     /// Lines of the file, comments included, test modules excluded.
     pub(crate) lines: usize,
-    /// What `use` brings into scope, as written, spelt out.
+    /// What `use` brings into scope, as written, with braces expanded.
     pub(crate) uses: Vec<Use>,
     /// Paths with two parts or more outside `use`, as written.
     pub(crate) paths: Vec<String>,
@@ -42,22 +42,31 @@ impl Source {
     }
 }
 
-/// All files below `src` but those of tests.
+/// All files below `src`, except those of tests.
 pub(crate) fn read(src: &Path) -> Vec<Source> {
-    let mut sources = Vec::new();
-    let mut folders = vec![src.to_owned()];
+    let sources = files(src)
+        .into_iter()
+        .map(|(file, text)| parse(&file, &text))
+        .collect();
+    without_test_files(sources)
+}
+
+/// Path and text of every Rust file below `root`, tests included.
+pub(crate) fn files(root: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|e| e == "rs") {
-                let file = path.strip_prefix(src).unwrap().display().to_string();
-                sources.push(parse(&file, &fs::read_to_string(path).unwrap()));
+                let file = path.strip_prefix(root).unwrap().display().to_string();
+                found.push((file, fs::read_to_string(path).unwrap()));
             }
         }
     }
-    without_test_files(sources)
+    found
 }
 
 /// Drops the files of modules that are declared below `#[cfg(test)]`.
@@ -114,7 +123,7 @@ fn module_of(file: &str) -> Vec<String> {
     module
 }
 
-/// Names of the types that `code` declares, and whether as `pub` or `pub(…)`.
+/// Names of the types that `code` declares, and whether each is `pub` or `pub(…)`.
 pub(crate) fn types(code: &str) -> Vec<(&str, bool)> {
     let words: Vec<&str> = words(code).collect();
     let is_visibility = |word: &&str| ["pub", ")"].contains(word);

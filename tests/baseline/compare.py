@@ -3,9 +3,9 @@
 
 usage: compare.py BEFORE AFTER [--allow FILE] [--strict]
 
-`changed` and `removed` are failures, `added` is one with --strict alone. FILE lists intended differences, a shell
-pattern of paths a line with its reason behind `#`; they are printed and do not fail. A pattern that fits nothing is
-printed, too.
+`changed` and `removed` are failures; `added` is one with --strict only. Each line of FILE is a shell pattern of paths
+whose differences are intended, with the reason after `#`. Such differences are printed and do not fail. A pattern
+that matches no difference is also printed.
 
 Exit codes: 0 no difference that fails, 1 some, 2 usage.
 """
@@ -17,7 +17,7 @@ import sys
 
 
 def leaves(value, path=""):
-    """Path → value of everything in a record; `/` separates."""
+    """Path → value of each leaf of a record; `/` separates keys."""
     if isinstance(value, (dict, list)) and value:
         items = value.items() if isinstance(value, dict) else enumerate(value)
         return {k: v for key, item in items for k, v in leaves(item, f"{path}/{key}").items()}
@@ -25,7 +25,7 @@ def leaves(value, path=""):
 
 
 def differences(before, after):
-    """(path, kind, what) of each."""
+    """Yields (path, kind, description) of each difference."""
     for path in sorted(before.keys() | after.keys()):
         if path not in after:
             yield path, "removed", json.dumps(before[path])
@@ -45,7 +45,7 @@ def main():
     args = parser.parse_args()
     lines = args.allow.read_text().splitlines() if args.allow else []
     texts = [line.partition("#")[0].strip() for line in lines]
-    # Brackets are part of paths.
+    # Brackets in a pattern are literal.
     patterns = {text.replace("[", "[[]"): 0 for text in texts if text}
     before, after = (leaves(json.loads(path.read_text())) for path in (args.before, args.after))
     failures = 0
@@ -58,7 +58,7 @@ def main():
         print(f"{'FAIL' if fails else 'ok  '} {kind}{', allowed' if allowed else ''}: {path}: {what}")
     for pattern, count in patterns.items():
         if not count:
-            print(f"note: nothing differs that fits {pattern.replace('[[]', '[')}")
+            print(f"note: no difference matches {pattern.replace('[[]', '[')}")
     print(f"{len(before)} facts before, {len(after)} after, {failures} differences that fail")
     return failures > 0
 

@@ -1,4 +1,4 @@
-"""`handloom run` with a broker of its own: topics, messages and the replies to commands."""
+"""Records `handloom run` with its own broker: topics, messages and the replies to commands."""
 import contextlib
 import json
 import os
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from program import TIMEOUT_S, WORDS, shape
+from program import TIMEOUT_S, ENUM_KEYS, shape
 
 # Longest wait for a message, seconds.
 WAIT_S = 120
@@ -23,7 +23,7 @@ url = "mqtt://127.0.0.1:{port}"
 home_assistant = true
 commands = ["pause", "resume", "cancel", "rescan", "retry-failed", "snapshot", "record", "undo"]
 """
-# Sent when the job is done, each after the last reply to the one before: name, payload, replies to come.
+# Name, payload and number of replies. Sent when the job is done, each after the last reply to the previous one.
 COMMANDS = [
     ("snapshot", '{"id": "1"}', 2), ("resume", '{"id": "2"}', 2), ("resume", '{"id": "2"}', 1),
     ("rescan", '{"id": "3"}', 2), ("retry-failed", '{"id": "4"}', 2), ("cancel", '{"id": "5"}', 2),
@@ -35,14 +35,14 @@ COMMANDS = [
 
 
 class Broker:
-    """A mosquitto on a free loopback port, and all that is published there."""
+    """A mosquitto on a free loopback port, and a subscriber that records all messages."""
 
     def __init__(self, program, folder):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         config, log = folder / "mosquitto.conf", folder / "mosquitto.log"
-        # As root it would become a user who may not read the folder.
+        # Without `user root`, mosquitto changes from root to a user that cannot read the folder.
         config.write_text(f"user root\nlistener {self.port} 127.0.0.1\nallow_anonymous true\nlog_dest file {log}\n")
         self.path = folder / "messages"
         self.path.touch()
@@ -69,12 +69,12 @@ class Broker:
         self.client("pub", "-q", "1", "-t", f"handloom/box/cmd/{name}", "-m", payload).wait()
 
     def messages(self):
-        """Topic, QoS, retain flag and payload of each; the last line may be half written."""
+        """Topic, QoS, retain flag and payload of each message; ignores a last line that is not complete."""
         fields = [line.split(" ") for line in self.path.read_text().split("\n")[:-1]]
         return [(topic, qos, retain, bytes.fromhex(payload)) for topic, qos, retain, payload in fields]
 
     def channel(self, name):
-        """Each message once: one that the broker does not acknowledge in time comes again as it was."""
+        """Each message once: the daemon sends a message again when the broker does not acknowledge it in time."""
         topic = f"handloom/box/{name}"
         return [json.loads(p) for p in dict.fromkeys(m[3] for m in self.messages() if m[0] == topic)]
 
@@ -99,7 +99,7 @@ def record_daemon(program, config, still, record):
         own = program.folder / "daemon.toml"
         own.write_text(config.read_text() + CONFIG.format(still=still, port=broker.port))
         (program.folder / "mirror").mkdir()
-        play(program, broker, f"run --config {own} --set output.path=daemon --set output.mirror=mirror", record)
+        record_session(program, broker, f"run --config {own} --set output.path=daemon --set output.mirror=mirror", record)
         record["mqtt"]["replies"] = [f"{reply['command']}: {reply['state']}" for reply in broker.channel("reply")]
         messages = {}
         for topic, qos, retain, payload in broker.messages():
@@ -109,12 +109,13 @@ def record_daemon(program, config, still, record):
             elif topic != "up" and "/cmd/" not in topic:
                 message = "JPEG" if payload.startswith(b"\xff\xd8") else json.loads(payload)
                 messages.setdefault(f"{topic} qos {qos} retain {retain}", []).append(message)
-        # Which states of a job are seen is chance.
-        record["mqtt"] |= {topic: shape(all_, WORDS - {"state"}) for topic, all_ in messages.items()}
+        # Which states of a job are published depends on timing.
+        record["mqtt"] |= {topic: shape(all_, ENUM_KEYS - {"state"}) for topic, all_ in messages.items()}
 
 
-def play(program, broker, command, record):
-    """A job that is paused and resumed, every command, a clean end; a command that is forbidden, and a kill."""
+def record_session(program, broker, command, record):
+    """Pauses and resumes a job, sends every command and ends it cleanly; then sends a forbidden command and kills
+    it."""
     count = 0
 
     def send(name, payload, replies):
@@ -123,13 +124,13 @@ def play(program, broker, command, record):
         broker.send(name, payload)
         broker.wait(f"{replies} replies to {name} {payload}", lambda: len(broker.channel("reply")) >= count)
 
-    def is_last(channel, key, value):
+    def wait_for_last(channel, key, value):
         broker.wait(f"{key} {value}", lambda: broker.last(channel).get(key) == value)
 
     with program.start(command) as daemon:
-        is_last("status", "status", "online")
+        wait_for_last("status", "status", "online")
         send("pause", '{"id": "a"}', 2)
-        is_last("state", "state", "paused")
+        wait_for_last("state", "state", "paused")
         send("resume", '{"id": "b"}', 2)
         broker.wait("the end of the job", lambda: (last := broker.last("progress")) and last["done"] == last["total"])
         for command_ in COMMANDS:
@@ -139,9 +140,9 @@ def play(program, broker, command, record):
         record["exit"]["watch --once, a daemon is there"] = program.run(watch)[0]
         daemon.send_signal(signal.SIGTERM)
         record["exit"]["run, SIGTERM, no work left"] = daemon.wait(TIMEOUT_S)
-    is_last("status", "status", "stopped")
+    wait_for_last("status", "status", "stopped")
     with program.start(f"{command} --set mqtt.commands=pause") as daemon:
-        is_last("status", "status", "online")
+        wait_for_last("status", "status", "online")
         send("undo", '{"id": "c"}', 1)
         daemon.kill()
-    is_last("status", "status", "offline")
+    wait_for_last("status", "status", "offline")

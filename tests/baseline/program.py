@@ -1,4 +1,4 @@
-"""Runs a handloom binary and reduces what it writes to what must not change: keys, types, digests."""
+"""Runs a handloom binary and reduces its output to what must not change: keys, types, digests."""
 import contextlib
 import hashlib
 import json
@@ -8,18 +8,18 @@ import sqlite3
 import subprocess
 import sys
 
-# Longest run, seconds.
+# Limit of one run, in seconds.
 TIMEOUT_S = 900
-# Variables that would change what the binary does.
+# Prefixes of variables that would change the binary's behaviour.
 FOREIGN = ("HANDLOOM_", "CREDENTIALS_DIRECTORY", "CACHE_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
-# Keys whose strings are words for programs.
-WORDS = {"ended_by", "state", "status", "verdict", "subject", "component", "command", "colour", "dtype"}
-# Keys that are null by chance or on some machines.
+# Keys whose strings are from a fixed set.
+ENUM_KEYS = {"ended_by", "state", "status", "verdict", "subject", "component", "command", "colour", "dtype"}
+# Keys that are null at times or on some machines.
 NULLABLE = {
     "eta_s", "clips_per_min", "temperature_c", "throttled", "load_1min", "memory_available_mib",
     "memory_resident_mib", "disk_free_mib", "before", "after",
 }
-# In manifest.jsonl: texts for people, and what differs from run to run.
+# Keys of manifest.jsonl with texts for people or with values that differ between runs.
 VARYING = {"reason", "stopped_early", "device", "taken", "clock_synced"}
 
 
@@ -33,7 +33,7 @@ class Program:
 
     @contextlib.contextmanager
     def start(self, command, **options):
-        """The process, awaited at the end; killed when that is an error."""
+        """Starts the process and waits for it at the end; kills it after an exception."""
         options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True} | options
         command = [self.binary, *shlex.split(command)]
         place = {"cwd": self.folder, "env": self.environment}
@@ -61,8 +61,8 @@ class Program:
         return [json.loads(line) for line in self.output(command).splitlines()]
 
 
-def shape(values, words=frozenset(WORDS)):
-    """Path of keys → types of its values, and `path=word` → true for each word among `words`."""
+def shape(values, enum_keys=frozenset(ENUM_KEYS)):
+    """Path of keys → types of its values, and `path=value` → true for each value of `enum_keys`."""
     found = {}
 
     def add(value, path, key):
@@ -74,7 +74,7 @@ def shape(values, words=frozenset(WORDS)):
         elif isinstance(value, list):
             for item in value:
                 add(item, f"{path}[]", key)
-        elif key in words and value is not None:
+        elif key in enum_keys and value is not None:
             found[f"{path}={value}"] = True
 
     for value in values:

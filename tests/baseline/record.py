@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Records what users and other programs see of a handloom binary, for compare.py.
+"""Records the public behaviour of a handloom binary, for compare.py.
 
 usage: record.py BINARY RECORD [--shared DIR]      DIR is ../shared of the repository by default
 
-Runs BINARY in a temporary folder on the public golden clips, with a mosquitto of its own. RECORD is a JSON file:
+Runs BINARY in a temporary folder on the public golden clips, with its own mosquitto. RECORD is a JSON file:
 npz      SHA-256 of every npz file, and of manifest.jsonl without its texts
 schemas  keys and types of JSON lines, manifest.jsonl, run.json and ledger; the settings that decide a resume
 mqtt     topics with QoS and retain flag; keys and types of their messages; the replies to commands
 options  options of every subcommand with default, environment variable and possible values, from its help
-exit     exit codes of the command lines in situations.txt, and of some more
+exit     exit codes of the command lines in situations.txt, and of some others
 config   every config key with its default
-Texts for people, times and paths are left out. Records can be compared when one machine made both: the model
-runtime's kernels depend on the processor.
+Texts for people, times and paths are left out. Compare only records from one machine: the model runtime's kernels
+depend on the processor.
 
-Exit codes: 0 recorded, 1 BINARY did not do what the recording needs, 77 the golden clips are not there.
+Exit codes: 0 recorded, 1 BINARY did not behave as the recording requires, 77 the golden clips are missing.
 """
 import argparse
 import json
@@ -28,17 +28,17 @@ import tomllib
 import zipfile
 
 from daemon import record_daemon
-from program import Program, WORDS, digests, ledger, manifest, shape
+from program import Program, ENUM_KEYS, digests, ledger, manifest, shape
 
 HERE = pathlib.Path(__file__).resolve().parent
 ABSENT = 77
 METADATA = "WLASL_v0.3.json"
-# The small dataset: clips that are accepted, too short, without hands, unreadable, and one that is not there.
+# The small dataset: clips that are accepted, too short, without hands, unreadable, and one that is missing.
 SMALL = ["14893", "53199", "90015", "90005", "90006", "69536", "99999"]
 HANDLESS = ["90006"]
-FILM = "14882.mp4"
+VIDEO = "14882.mp4"
 STILL = "photos/images/wlasl_15753_f010.png"
-# A service without broker, on a machine that may be short of anything.
+# A service without broker, with low limits so that a small machine suffices.
 SERVICE = """
 [device]
 id = "box"
@@ -61,7 +61,7 @@ disk_resume_mib = 2
 
 
 def make_dataset(folder, public, ids):
-    """A dataset of one gloss; clips that the golden ones lack are missing here, too."""
+    """Makes a dataset of one gloss; ids without a golden clip are missing clips."""
     (folder / "videos").mkdir(parents=True)
     instance = {"frame_start": 1, "frame_end": -1, "split": "train", "signer_id": 9, "instance_id": 0}
     entry = {"gloss": "hello", "instances": [instance | {"video_id": name} for name in ids]}
@@ -72,33 +72,33 @@ def make_dataset(folder, public, ids):
     return folder
 
 
-def make_places(folder, public):
-    """What situations.txt has in braces."""
-    places = {name: folder / name for name in ("text", "empty", "damaged", "service")}
-    places["text"].write_text("no film, no model, no archive, no config\n")
-    places["empty"].mkdir()
-    places["damaged"].mkdir()
-    (places["damaged"] / "ledger.sqlite").write_text("scrambled" * 500)
-    places["service"] = folder / "service.toml"
-    places["service"].write_text(SERVICE)
+def make_substitutions(folder, public):
+    """Makes what stands in braces in situations.txt."""
+    substitutions = {name: folder / name for name in ("text", "empty", "damaged", "service")}
+    substitutions["text"].write_text("no video, no model, no archive, no config\n")
+    substitutions["empty"].mkdir()
+    substitutions["damaged"].mkdir()
+    (substitutions["damaged"] / "ledger.sqlite").write_text("scrambled" * 500)
+    substitutions["service"] = folder / "service.toml"
+    substitutions["service"].write_text(SERVICE)
     for name, ids in {"small": SMALL, "handless": HANDLESS, "broken": []}.items():
-        places[name] = make_dataset(folder / name, public, ids)
-    (places["broken"] / METADATA).write_text("{ no JSON")
-    return places | {"public": public, "film": f"file:{public / 'videos' / FILM}"}
+        substitutions[name] = make_dataset(folder / name, public, ids)
+    (substitutions["broken"] / METADATA).write_text("{ no JSON")
+    return substitutions | {"public": public, "video": f"file:{public / 'videos' / VIDEO}"}
 
 
-def record_exit_codes(program, places, record):
+def record_exit_codes(program, substitutions, record):
     for line in (HERE / "situations.txt").read_text().splitlines():
         if not line.startswith("#"):
-            record["exit"][line or "no arguments"] = program.run(line.format_map(places))[0]
+            record["exit"][line or "no arguments"] = program.run(line.format_map(substitutions))[0]
 
 
 def record_events(program, name, lines, record):
-    """JSON lines, by their `event` where they have one."""
+    """Records the shape of JSON lines, grouped by `event` where they have one."""
     for event in sorted({line.get("event", "") for line in lines}):
-        # The state in a camera's status is chance.
-        words = WORDS - {"state"} if event == "status" else WORDS
-        found = shape([line for line in lines if line.get("event", "") == event], words)
+        # The state in a camera's status depends on timing.
+        enum_keys = ENUM_KEYS - {"state"} if event == "status" else ENUM_KEYS
+        found = shape([line for line in lines if line.get("event", "") == event], enum_keys)
         record["schemas"].setdefault(f"{name} {event}".strip(), {}).update(found)
 
 
@@ -112,7 +112,7 @@ def record_output(name, out, record):
 
 
 def record_jobs(program, public, record):
-    """`process` over all golden clips: as a folder, as a zip, with tracking, with one worker and two."""
+    """Runs `process` over all golden clips: as a folder, as a zip, with tracking, with one worker and two."""
     archive = program.folder / "public.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for path in [public / METADATA, *sorted((public / "videos").iterdir())]:
@@ -129,7 +129,7 @@ def record_jobs(program, public, record):
 
 
 def record_interruption(program, public, record):
-    """A job that is interrupted after its first clip, resumed, and given again when it is complete."""
+    """Interrupts a job after its first clip, resumes it, and repeats the command when the job is complete."""
     command = f"process {public} --out interrupted --workers 1 --selected-glosses deaf,hello"
     lines = []
     with program.start(command) as child:
@@ -146,13 +146,13 @@ def record_interruption(program, public, record):
     record_output("interrupted", program.folder / "interrupted", record)
 
 
-def record_camera(program, places, still, record):
-    """`camera` on a clip without dropping a frame, and on a still with commands on stdin."""
+def record_camera(program, substitutions, still, record):
+    """Runs `camera` on a clip without dropping a frame, and on a still with commands on stdin."""
     for more in ("--gloss deaf", "--signer 4 --split val"):
-        command = f"camera --device {places['film']} --at-once --max-seconds 1 --out takes {more}"
+        command = f"camera --device {substitutions['video']} --at-once --max-seconds 1 --out takes {more}"
         record_events(program, "camera", program.lines(command), record)
     record_output("camera", program.folder / "takes", record)
-    # What is typed when an event has come.
+    # Pairs of an event to wait for and the command to type then.
     script = [("status", None), ("sign", "make coffee"), ("refused", "record thank you 2"), ("record", None)]
     script += [("sign", "undo"), ("undo", "cancel"), ("cancel", None), ("status", "quit"), ("done", None)]
     command = f"camera --device file:{still} --fps 10 --max-seconds 1.2 --seconds 300 --preview 127.0.0.1:0"
@@ -161,7 +161,7 @@ def record_camera(program, places, still, record):
     with program.start(command, stdin=subprocess.PIPE) as child:
         for line in child.stdout:
             lines.append(json.loads(line))
-            # A busy machine drops frames, and signs with them.
+            # A busy machine drops frames, so a sign may be too short.
             if script and lines[-1]["event"] == script[0][0] and lines[-1].get("state") != "too_short":
                 if typed := script.pop(0)[1]:
                     print(typed, file=child.stdin, flush=True)
@@ -171,12 +171,12 @@ def record_camera(program, places, still, record):
     record_events(program, "camera, typed commands", lines, record)
 
 
-def record_reports(program, places, record):
-    """The JSON of other subcommands, and the demo's files."""
+def record_reports(program, substitutions, record):
+    """Records the JSON of other subcommands, and the demo's files."""
     for name, args in {
-        "process --list": f"{places['public']}",
+        "process --list": f"{substitutions['public']}",
         "inspect --json": "folder/wlasl_landmarks.npz folder/batches/00000.npz takes/batches/00000.npz",
-        "check --json": f"--config {places['service']}",
+        "check --json": f"--config {substitutions['service']}",
         "bench --json": "--seconds 0.2 --workers 1",
     }.items():
         record_events(program, name, program.lines(f"{name} {args}"), record)
@@ -186,7 +186,7 @@ def record_reports(program, places, record):
 
 
 def record_options(program, record):
-    """A default of several words is text."""
+    """Records the options in each help. A default of several words is prose and is ignored."""
     commands = re.findall(r"^  ([a-z-]+)  ", program.output("--help").partition("\nCommands:")[2], re.M)
     for command in ["", *(name for name in commands if name != "help")]:
         found = record["options"][command or "handloom"] = {}
@@ -201,12 +201,12 @@ def record_options(program, record):
 
 
 def record_config(program, record):
-    """What holds when nothing but a name, a dataset and an output is set."""
+    """Records the config with only a name, a dataset and an output set."""
     least = program.folder / "least.toml"
     least.write_text('[device]\nid = "box"\n[dataset]\npath = "d"\n[output]\npath = "o"\n')
-    wish = program.environment.pop("HANDLOOM_RUN_ACCELERATOR")
+    preference = program.environment.pop("HANDLOOM_RUN_ACCELERATOR")
     text = program.output(f"check --print --config {least}")
-    program.environment["HANDLOOM_RUN_ACCELERATOR"] = wish
+    program.environment["HANDLOOM_RUN_ACCELERATOR"] = preference
     for section, keys in tomllib.loads(text).items():
         record["config"] |= {f"{section}.{key}": value for key, value in keys.items()}
     for part in f"\n{text}".split("\n[")[1:]:
@@ -223,22 +223,22 @@ def main():
     goldens = args.shared.resolve() / "goldens"
     public, still = goldens / "public", goldens / STILL
     if not (public / METADATA).exists() or not still.exists():
-        print(f"record: SKIPPED: the golden clips are not in {goldens}, so nothing is recorded", file=sys.stderr)
+        print(f"record: SKIPPED: no golden clips in {goldens}, so nothing is recorded", file=sys.stderr)
         return ABSENT
-    # What was started ends, too.
+    # An exception ends the child processes, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("record: ended by SIGTERM"))
     record = {section: {} for section in ("npz", "schemas", "mqtt", "options", "exit", "config")}
     with tempfile.TemporaryDirectory() as folder:
         program = Program(args.binary.resolve(strict=True), pathlib.Path(folder))
-        places = make_places(program.folder, public)
+        substitutions = make_substitutions(program.folder, public)
         record_options(program, record)
         record_config(program, record)
-        record_exit_codes(program, places, record)
+        record_exit_codes(program, substitutions, record)
         record_jobs(program, public, record)
         record_interruption(program, public, record)
-        record_camera(program, places, still, record)
-        record_reports(program, places, record)
-        record_daemon(program, places["service"], still, record)
+        record_camera(program, substitutions, still, record)
+        record_reports(program, substitutions, record)
+        record_daemon(program, substitutions["service"], still, record)
     args.record.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     return 0
 

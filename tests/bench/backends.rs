@@ -1,5 +1,5 @@
-//! Times of one run of each model, `cpu` beside `litert:cpu`, one thread each: `make bench-backends`. The two take
-//! turns, so that what else the machine does falls on both; compare within one run.
+//! Times of one run of each model, `cpu` beside `litert:cpu`, one thread each: `make bench-backends`. The two
+//! alternate, so that other load on the machine affects both. Compare within one run.
 
 #![allow(
     clippy::expect_used,
@@ -58,7 +58,7 @@ fn main() {
     }
 }
 
-/// Another picture each round.
+/// Fills the input with another image each round.
 fn fill(input: &mut [f32], round: usize) {
     let mut state = u32::try_from(round).unwrap_or(0).wrapping_add(1);
     for value in input {

@@ -1,6 +1,6 @@
-//! From a camera's frame to its landmarks: latency at 30 fps and the rate that can be kept up, one hand and two, with
-//! the cores that the process may use: `make bench-camera`, which gives it one and then two. The camera is a reel of
-//! drawn hands in YUYV, 640 x 480, so that its driver costs nothing.
+//! From a camera's frame to its landmarks: latency at 30 fps and the sustained rate, with one hand and with two.
+//! `make bench-camera` runs it on one core and then on two. The camera replays drawn hands in YUYV, 640 x 480, so
+//! that its driver costs nothing.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -34,9 +34,9 @@ const SIZE: (usize, usize) = (640, 480);
 const FRAMES: u32 = 300;
 const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 30);
 
-/// Frames in turn, on time or as fast as they are taken.
+/// Gives its frames in order, at 30 fps or as fast as they are read.
 #[derive(Clone)]
-struct Reel {
+struct ReplayCamera {
     frames: Arc<Vec<Vec<u8>>>,
     is_paced: bool,
     count: u32,
@@ -44,7 +44,7 @@ struct Reel {
     opened: OpenedCamera,
 }
 
-impl Reel {
+impl ReplayCamera {
     fn new(seed: u64, is_paced: bool) -> Self {
         let frame = |n| yuyv(&signing_scene(seed, n, SIZE.0, SIZE.1));
         Self {
@@ -53,8 +53,8 @@ impl Reel {
             count: 0,
             start: Instant::now(),
             opened: OpenedCamera {
-                name: "reel".to_owned(),
-                path: "reel".to_owned(),
+                name: "replay".to_owned(),
+                path: "replay".to_owned(),
                 format: PixelFormat::Yuyv,
                 width: SIZE.0,
                 height: SIZE.1,
@@ -64,7 +64,7 @@ impl Reel {
     }
 }
 
-fn yuyv(picture: &RgbFrame) -> Vec<u8> {
+fn yuyv(rgb: &RgbFrame) -> Vec<u8> {
     let yuv = |p: &[u8]| {
         let [r, g, b] = [p[0], p[1], p[2]].map(f32::from);
         let y = 16.0 + 0.257 * r + 0.504 * g + 0.098 * b;
@@ -76,12 +76,12 @@ fn yuyv(picture: &RgbFrame) -> Vec<u8> {
         let (a, b) = (yuv(&pair[..3]), yuv(&pair[3..]));
         [a[0], a[1], b[0], a[2]]
     };
-    picture.pixels().chunks_exact(6).flat_map(pair).collect()
+    rgb.pixels().chunks_exact(6).flat_map(pair).collect()
 }
 
-impl CameraOpener for Reel {
+impl CameraOpener for ReplayCamera {
     fn name(&self) -> String {
-        "reel".to_owned()
+        "replay".to_owned()
     }
 
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
@@ -90,7 +90,7 @@ impl CameraOpener for Reel {
     }
 }
 
-impl Capture for Reel {
+impl Capture for ReplayCamera {
     fn opened(&self) -> &OpenedCamera {
         &self.opened
     }
@@ -107,7 +107,7 @@ impl Capture for Reel {
         if self.count == FRAMES {
             return Ok(CaptureStep::End);
         }
-        // As a film that goes forth and back, so that no hand jumps.
+        // Plays forwards and then backwards, so that no hand jumps.
         let n = self.count as usize % (2 * self.frames.len());
         let n = n.min(2 * self.frames.len() - 1 - n);
         self.count += 1;
@@ -138,8 +138,8 @@ impl HandSource for Plain<'_> {
     }
 }
 
-fn film(
-    reel: Reel,
+fn run_session(
+    replay: ReplayCamera,
     pace: DropPolicy,
     detector: &mut Detector<BoxedModel>,
 ) -> (CameraCounts, LatencyStats, Duration) {
@@ -158,7 +158,8 @@ fn film(
     };
     let recorder = SignRecorder::new(SignConfig { rules, spec }, RecordingPlan::new(true));
     let start = Instant::now();
-    let camera = Camera::start(Box::new(reel), pace, CaptureTimeouts::default()).expect("a thread");
+    let camera =
+        Camera::start(Box::new(replay), pace, CaptureTimeouts::default()).expect("a thread");
     let mut session = RecordingSession::new(camera, Plain(detector), recorder);
     while session.next_event().expect("a run of the models") != SessionEvent::Ended {}
     let status = session.status();
@@ -181,13 +182,17 @@ fn main() {
             ..DetectorOptions::default()
         };
         let mut detector = Detector::new(palm, hand, options);
-        let (_, _, time) = film(
-            Reel::new(seed, false),
+        let (_, _, time) = run_session(
+            ReplayCamera::new(seed, false),
             DropPolicy::WaitForReader,
             &mut detector,
         );
         let sustained = f64::from(FRAMES) / time.as_secs_f64();
-        let (counts, stats, _) = film(Reel::new(seed, true), DropPolicy::DropOldest, &mut detector);
+        let (counts, stats, _) = run_session(
+            ReplayCamera::new(seed, true),
+            DropPolicy::DropOldest,
+            &mut detector,
+        );
         let ms = |percent| stats.latency(percent).as_secs_f64() * 1e3;
         println!(
             "{cores} cores, {hands} hands: sustained {sustained:5.1} fps; at 30 fps latency p50 {:5.1} ms, p95 {:5.1} ms, \

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Where a job's processor time goes, with one worker on the backend `cpu`: models, decoder, conversion and crops, kernel.
-# usage: cpu_share.sh DATASET BINARY...; alternates between the binaries; ROUNDS (default 3); needs perf (samples of the
-# processor clock, also of the decoder process). "else" is all but the models, as a share of the whole.
+# Prints how a job with one worker on the backend `cpu` spends processor time: models, decoder, conversion and crops,
+# kernel.
+# usage: cpu_share.sh DATASET BINARY...; alternates between the binaries; ROUNDS (default 3); needs perf, which
+# samples the processor clock, also of the decoder process. "else" is the share of everything except the models.
 set -euo pipefail
 dataset=$1; shift
 rounds=${ROUNDS:-3}

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Times two ways to process the public clips, in alternating runs. The bytes of the results have to be equal, but for `backends`.
+"""Times two ways to process the public clips in alternating runs. Except for `backends`, the results must have equal
+bytes.
 
 usage: job_pairs.py binaries BASE [NEW]     the program before a change, and after it: two workers, backend `cpu`
-       job_pairs.py bad FOLDER [PROGRAM]    without and with bad clips among the good ones; the test `hostile_job` writes FOLDER
+       job_pairs.py bad FOLDER [PROGRAM]    without and with bad clips; the test `hostile_job` writes FOLDER
                                             with HANDLOOM_SWEEP=full HANDLOOM_BAD_CLIPS=FOLDER
        job_pairs.py shards [PROGRAM]        one process with two workers, and two shards at once with one worker each
        job_pairs.py backends A B [PROGRAM]  two values of --accelerator, one worker, clips with two hands in most frames; run it
                                             under `taskset -c 0`
-Options: --pairs N --copies N (of each public clip) --batch-size N. PROGRAM is target/release/handloom when left out.
-Needs ../shared. Ratios are those of the second way to the first, for `backends` those of the first to the second.
+Options: --pairs N --copies N (of each public clip) --batch-size N. The default PROGRAM is target/release/handloom.
+Needs ../shared. Ratios divide the second way by the first; for `backends`, the first by the second.
 """
 import argparse
 import hashlib
@@ -29,11 +30,11 @@ PROGRAM = ROOT / "target/release/handloom"
 
 
 def make_dataset(folder, copies, bad=(), chosen=None):
-    """A dataset of `copies` of each public clip, or of those in `chosen`, and the files of `bad` spread among them; returns the
-    number of its good instances."""
+    """Makes a dataset of `copies` of each public clip, or of those in `chosen`, with the files of `bad` among them.
+    Returns the number of good instances."""
     (folder / "videos").mkdir(parents=True)
     glosses, good = {}, 0
-    # The metadata has broken entries on purpose.
+    # The metadata contains broken entries on purpose.
     for entry in json.loads((PUBLIC / "WLASL_v0.3.json").read_text()):
         for instance in entry.get("instances", []) if "gloss" in entry else []:
             clip = PUBLIC / "videos" / (instance.get("video_id", "") + ".mp4")
@@ -65,14 +66,15 @@ class Pairs:
     def start(self, program, dataset, out, workers, *more, backend="cpu", **environment):
         command = [program, "process", dataset, "--out", out, "--fresh", "--workers", str(workers), "--accelerator", backend,
                    "--min-videos-per-gloss", "1", "--batch-size", str(self.args.batch_size), "--progress", "json", *more]
-        # A cache of its own, so that no choice of another run is taken over.
+        # A separate cache, so that no run uses a cached choice from outside.
         environment = dict(os.environ, XDG_CACHE_HOME=str(self.work / "cache"), **environment)
         errors = tempfile.TemporaryFile(dir=self.work)
         job = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
         return job, errors
 
     def run(self, *command, **environment):
-        """Wall seconds without and with a merge, processor seconds and SHA-256 of the joined file of one job."""
+        """Runs one job; returns wall seconds without and with a merge, processor seconds, and SHA-256 of the joined
+        file."""
         return self.timed(lambda: [self.start(*command, **environment)], command[2])
 
     def timed(self, start, out, finish=lambda: None):
@@ -92,14 +94,14 @@ class Pairs:
         return worked, time.monotonic() - begun, cpu, sha256
 
     def two_handed(self, program, dataset):
-        """The clips of `dataset`, without their number, that show two hands in most of their frames."""
+        """The ids, without copy number, of the clips in `dataset` that show two hands in most frames."""
         self.run(program, dataset, self.work / "found", 1)
         lines = [json.loads(line) for line in (self.work / "found/manifest.jsonl").read_text().splitlines()]
         return {line["video_id"][-5:] for line in lines
                 if line["state"] == "accepted" and line["clip"]["two_hand_pairs"] >= 0.75 * (line["clip"]["sampled"] - 1)}
 
     def alternate(self, first, second):
-        """Runs both ways once unmeasured, then in pairs, each way first in every other pair; yields number and results."""
+        """Runs both ways once as a warm-up, then in pairs whose order alternates; yields number and results."""
         for number in range(-1, self.args.pairs):
             ways = [first, second] if number % 2 == 0 else [second, first]
             results = {way: way() for way in ways}
@@ -139,7 +141,7 @@ def main():
     parser.add_argument("--batch-size", type=int, default=10)
     args = parser.parse_args()
     if not PUBLIC.is_dir():
-        sys.exit("job_pairs: %s is not there" % PUBLIC)
+        sys.exit("job_pairs: no %s" % PUBLIC)
     what = list(args.what)
     wanted = {"shards": 0, "backends": 2}.get(args.kind, 1)
     if len(what) not in (wanted, wanted + 1):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What reporting over MQTT costs: the same clips through `handloom run --once` with and without a broker, in turn, in
-# one run. The time is that from the first clip to the last file; asked for is a cost of at most 2 %.
+# Measures the cost of MQTT reporting: processes the same clips with `handloom run --once`, alternately with and
+# without a broker. The time runs from the first clip to the last file. The allowed cost is 2 %.
 # usage: mqtt_cost.sh [ROUNDS] [CLIPS]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -12,7 +12,7 @@ trap '[ -z "$broker" ] || kill "$broker" 2>/dev/null || true; rm -rf "$work"' EX
 target/release/handloom demo --out "$work/demo" >/dev/null
 tests/long/many_clips.py "$work/demo/dataset" "$work/dataset" "$clips"
 start_broker "$work"
-# What the machine lacks is not the subject; small batches make many messages.
+# Turns the limits of the device off. Small batches make many messages.
 cat >"$work/off.toml" <<TOML
 [device]
 id = "bench"
@@ -44,17 +44,17 @@ run() {
     done
   awk '{wall = $2 - $1} END {getline cpu < "'"$work/cpu"'"; split(cpu, c, " "); printf "%.3f %.2f\n", wall, c[1] + c[2]}' "$work/wall"
 }
-run on >/dev/null # Files are in memory from here on.
+run on >/dev/null # Warms the file cache.
 echo "round   off s (cpu)        on s (cpu)"
 for round in $(seq "$rounds"); do
-  # Each goes first in turn: a machine that slows down slows down both.
+  # The order alternates, so that a machine that slows down affects both.
   if [ $((round % 2)) = 1 ]; then off=$(run off) on=$(run on); else on=$(run on) off=$(run off); fi
   echo "$round $off $on" | tee -a "$work/all" | awk '{printf "%-5d %7.3f (%6.2f)   %7.3f (%6.2f)\n", $1, $2, $3, $4, $5}'
 done
 median() { cut -d' ' -f"$1" "$work/all" | sort -n | awk '{v[NR] = $1} END {print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2}'; }
-# With the cores taken by others the wall says nothing; CPU time alone does not see who waits for whom.
+# Wall time is useless when other programs take the cores; CPU time alone does not include waiting.
 echo "$(median 2) $(median 4) $(median 3) $(median 5) $clips" | awk '{
   printf "median  off %.3f s, on %.3f s for %d clips: %+.2f %% (2 %% are allowed)\n", $1, $2, $5, ($2 / $1 - 1) * 100
   printf "        CPU off %.2f s, on %.2f s: %+.2f %%; cores off %.2f, on %.2f\n", $3, $4, ($4 / $3 - 1) * 100, $3 / $1, $4 / $2
-  if ($3 / $1 < 1.7 || $4 / $2 < 1.7) { print "bench: 2 workers did not get 2 cores: no verdict, try again on an idle machine"; exit 75 }
+  if ($3 / $1 < 1.7 || $4 / $2 < 1.7) { print "bench: 2 workers did not get 2 cores: no result, try again on an idle machine"; exit 75 }
   exit $2 > $1 * 1.02 }'

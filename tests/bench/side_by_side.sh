@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Handloom and the notebook's own pipeline on the same clips, one after the other, in one run.
+# Times Handloom and the notebook's own pipeline on the same clips, one after the other.
 # usage: side_by_side.sh [ROUNDS]; needs ../shared and PYTHON (default python3) with mediapipe 0.10.21,
-# opencv-python-headless 4.8.1.78, numpy 1.26.4, and TASK, the hand_landmarker.task bundle. ACCELERATORS are what --accelerator
-# gets, one after the other (default: auto).
+# opencv-python-headless 4.8.1.78, numpy 1.26.4, and TASK, the hand_landmarker.task bundle. ACCELERATORS lists the
+# values of --accelerator to run (default: auto).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 shared=../shared python=${PYTHON:-python3} task=${TASK:-hand_landmarker.task} rounds=${1:-3}
 read -ra accelerators <<<"${ACCELERATORS:-auto}"
-[ -d "$shared/goldens/public" ] || { echo "bench: $shared/goldens/public is not there, nothing to compare with"; exit 0; }
+[ -d "$shared/goldens/public" ] || { echo "bench: no $shared/goldens/public, nothing to compare with"; exit 0; }
 "$python" -c 'import mediapipe, cv2' 2>/dev/null || { echo "bench: $python lacks mediapipe or cv2; set PYTHON"; exit 1; }
 [ -f "$task" ] || { echo "bench: no bundle at $task; set TASK (../shared/reference/make_task.py makes one)"; exit 1; }
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT

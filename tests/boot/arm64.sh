@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs the arm64 .deb of `make cross` in an arm64 Debian 12 and runs it there under qemu-user: --version, check, and one
-# clip from file to npz, whose numbers are held against this machine's own. Then a part of the clip in reduced precision.
+# Installs the arm64 .deb of `make cross` in an arm64 Debian 12 and runs it under qemu-user: --version, check, and one
+# clip from file to npz, whose numbers are compared with this machine's. Then it runs a part of the clip in reduced
+# precision.
 # usage: tests/boot/arm64.sh      as root; needs mmdebstrap, qemu-user-static, arch-test; an hour on two busy cores
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-[ "$(id -u)" = 0 ] || { echo "arm64: run as root: it enters a system of its own" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || { echo "arm64: run as root: it runs commands in a chroot" >&2; exit 1; }
 missing=()
 for pair in mmdebstrap:mmdebstrap qemu-aarch64-static:qemu-user-static arch-test:arch-test; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
@@ -14,7 +15,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   apt-get -q update </dev/null >/dev/null
   DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}" </dev/null >/dev/null
 fi
-# So that the kernel starts arm64 programs, in a chroot too (F: the interpreter is opened now).
+# Lets the kernel start arm64 programs, also in a chroot (F: the interpreter is opened now).
 formats=/proc/sys/fs/binfmt_misc
 mountpoint -q $formats || mount -t binfmt_misc binfmt_misc $formats
 [ -e $formats/qemu-aarch64 ] || printf '%s' ':qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64-static:OCF' >$formats/register
@@ -23,7 +24,7 @@ work=target/boot
 mkdir -p "$work"
 tree=$work/debian-12-arm64.tar
 package=$(ls -t target/deb/handloom_*_arm64.deb 2>/dev/null | head -1 || true)
-[ -n "$package" ] || { echo "arm64: no target/deb/handloom_*_arm64.deb; make cross brings one" >&2; exit 66; }
+[ -n "$package" ] || { echo "arm64: no target/deb/handloom_*_arm64.deb; make cross builds one" >&2; exit 66; }
 if [ ! -f "$tree" ]; then
   echo "arm64: making a Debian 12 for arm64 with what the package depends on"
   gst=gstreamer1.0-plugins-base,gstreamer1.0-plugins-good,gstreamer1.0-plugins-bad,gstreamer1.0-libav
@@ -45,7 +46,7 @@ clip=(--selected-glosses hello --min-videos-per-gloss 1 --max-samples-per-gloss 
 target/release/handloom process "$work/arm64/demo/dataset" --out "$work/arm64/here" "${clip[@]}" >/dev/null
 cp -r "$work/arm64/demo/dataset" "$root/opt/dataset"
 
-# /proc and /sys, where the models' runtime looks for processors, in a mount namespace that ends with the command.
+# Mounts /proc and /sys, where the models' runtime finds the processors, in a namespace that ends with the command.
 inside() { unshare -m --propagation private bash -c 'mount -t proc proc "$1/proc" && mount -t sysfs -o ro sysfs "$1/sys" && shift && exec chroot "$@"' inside "$root" "$root" "$@"; }
 inside dpkg --install /opt/test.deb
 echo "arm64: $(inside uname -m) $(inside handloom --version)"
@@ -56,7 +57,7 @@ echo "arm64: one clip in $((SECONDS - start)) s"
 python3 tests/boot/compare.py "$work/arm64/here/batches/00000.npz" "$root/opt/there/batches/00000.npz" landmarks 2.5e-4
 python3 tests/boot/compare.py "$work/arm64/here/wlasl_landmarks.npz" "$root/opt/there/wlasl_landmarks.npz" sequences 1e-3
 
-# In reduced precision on the processors of a Raspberry Pi 4, which lacks arithmetic in 16-bit floats, and of a Pi 5.
+# Reduced precision on the processors of a Raspberry Pi 4, which lacks arithmetic in 16-bit floats, and of a Pi 5.
 few=("${clip[@]}" --sequence-length 2 --min-frames 1 --accelerator-timeout 3600)
 for backend in cpu require:cpu:int8; do
   target/release/handloom process "$work/arm64/demo/dataset" --out "$work/arm64/few-$backend" "${few[@]}" --accelerator "$backend" >/dev/null
@@ -72,8 +73,9 @@ for run in cortex-a72-cpu:int8 cortex-a76-cpu:int8 cortex-a76-cpu:fp16; do
   start=$SECONDS
   there "${run:0:10}" "${run:11}" >/dev/null
   echo "arm64: $run in $((SECONDS - start)) s"
-  # fp16 against f32, and int8 against itself: no more than noise of one grey level. The palms agree to five digits, so some
-  # pixels of a crop differ by one level, and int8 answers that as it does noise. On equal crops: tests/models/processors.py.
+  # Compares fp16 with f32, and int8 with itself: the limit is the effect of noise of one grey level. The palms agree
+  # to five digits, so some pixels of a crop differ by one level, which affects int8 as noise does.
+  # tests/models/processors.py compares equal crops.
   here=cpu
   [ "${run:11}" != cpu:int8 ] || here=require:cpu:int8
   near $here "$run" 2.3e-3 0.95

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The differences between an array of floats in two npz files; ends with 1 when the largest is more than allowed, or when
-anything but floats differs: compare.py HERE THERE ARRAY LIMIT [QUANTILE]
-With QUANTILE, that part of the x and y of landmarks must be within LIMIT; z is left out, as in the published errors.
+"""compare.py HERE THERE ARRAY LIMIT [QUANTILE]: prints the differences of a float array in two npz files. Ends with 1
+when the largest exceeds LIMIT, or when another array that is not float differs. With QUANTILE, only that part of the
+x and y of landmarks must be within LIMIT; z is omitted, as in the published errors.
 """
 import array
 import ast

@@ -1,7 +1,7 @@
-"""A Debian tree booted with systemd as PID 1 in systemd-nspawn, driven from outside. Needs root.
+"""Boots a Debian tree with systemd as PID 1 in systemd-nspawn and controls it from outside. Needs root.
 
-It shares the host's network, so that a broker of the test's outlives it, and gets a control group hierarchy of its own,
-so that it works where the host's PID 1 is no systemd, too.
+The system shares the host's network, so that the test's broker outlives it. It has its own control group hierarchy,
+so that it also works where the host's PID 1 is not systemd.
 """
 import os
 import pathlib
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 
-PATIENCE_S = 300
+TIMEOUT_S = 300
 
 BOOT = r"""
 set -e
@@ -21,25 +21,25 @@ group=/sys/fs/cgroup/handloom-boot-$$
 mkdir -p "$group"
 echo $$ >"$group/cgroup.procs"
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_USE_CGNS=1
-# bpf: so that systemd inside can keep devices from its units.
+# bpf: systemd inside needs it to deny devices to units.
 exec systemd-nspawn --quiet --system-call-filter=bpf --register=no --keep-unit --directory="$1" --boot --console=pipe --hostname=box
 """
 
 
-def wait_for(what, look, patience_s=PATIENCE_S):
-    """Looks until it gets something that counts, and returns that."""
-    end = time.monotonic() + patience_s
+def wait_for(what, poll, timeout_s=TIMEOUT_S):
+    """Polls until the result is true, and returns it."""
+    end = time.monotonic() + timeout_s
     while time.monotonic() < end:
-        found = look()
+        found = poll()
         if found:
             return found
         time.sleep(0.05)
-    raise AssertionError("waited %d s in vain for %s" % (patience_s, what))
+    raise AssertionError("waited %d s for %s" % (timeout_s, what))
 
 
-def forget_group(pid):
-    """Takes away the control groups of a system that has ended, where the host shows them; the last process of it may
-    take a moment to go."""
+def remove_control_groups(pid):
+    """Removes the control groups of a system that has ended, where the host shows them. Retries, since its last
+    process may still be ending."""
     for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
         top = "%s/handloom-boot-%d" % (top, pid)
         for _ in range(20):
@@ -73,12 +73,12 @@ class Machine:
             return []
 
     def wait_until_up(self):
-        def look():
+        def poll():
             if self.nspawn.poll() is not None:
-                raise AssertionError("systemd-nspawn has ended; its log says why")
+                raise AssertionError("systemd-nspawn has ended; see its log")
             self.leader = next(iter(self.children()), None)
             return self.leader and self.try_run("systemctl", "is-system-running").stdout.strip() == "running"
-        wait_for("the booted system", look)
+        wait_for("the booted system", poll)
 
     def try_run(self, *command):
         enter = ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-p", "-C", "--"]
@@ -95,25 +95,25 @@ class Machine:
         return self.run("systemctl", "show", "-P", key, unit).strip()
 
     def write(self, path, text, mode=0o644):
-        place = self.root / path.lstrip("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
-        place.chmod(mode)
+        target = self.root / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        target.chmod(mode)
 
     def reboot(self):
-        """systemd-nspawn ends with 133 where the system inside asks for a reboot."""
+        """Reboots. systemd-nspawn ends with 133 when the system inside requests a reboot."""
         self.try_run("systemctl", "reboot")
-        code = self.nspawn.wait(PATIENCE_S)
-        forget_group(self.nspawn.pid)
+        code = self.nspawn.wait(TIMEOUT_S)
+        remove_control_groups(self.nspawn.pid)
         if code != 133:
-            raise AssertionError("the end before the reboot: %d" % code)
+            raise AssertionError("exit code before the reboot: %d" % code)
         self.boot()
 
     def cut_power(self):
-        """Everything inside ends at once; nothing is said, nothing is saved."""
+        """Kills every process inside at once, without a clean shutdown."""
         os.kill(self.leader, signal.SIGKILL)
         self.nspawn.wait()
-        forget_group(self.nspawn.pid)
+        remove_control_groups(self.nspawn.pid)
         self.nspawn = None
 
     def off(self):
@@ -123,5 +123,5 @@ class Machine:
             os.kill(pid, signal.SIGKILL)
         self.nspawn.kill()
         self.nspawn.wait()
-        forget_group(self.nspawn.pid)
+        remove_control_groups(self.nspawn.pid)
         self.nspawn = None

@@ -1,6 +1,6 @@
-"""Runs in place of the program inside its unit: prints as a Python literal what the sandbox lets it do.
+"""Runs in place of the program inside its unit and prints, as a Python literal, what the sandbox allows.
 
-usage: probe.py NODE...     each is opened; all directories and files are tried for writing
+usage: probe.py NODE...     opens each node; tests all directories and files for write access
 """
 import errno
 import os
@@ -17,9 +17,9 @@ def attempt(path):
 
 
 def writable():
-    """The topmost directories, and the files outside them, that can be written."""
+    """The topmost writable directories, and the writable files outside them."""
     for folder, folders, files in os.walk("/"):
-        # A process may write about itself.
+        # A process may write to its own entries.
         if folder == "/proc":
             folders[:] = [name for name in folders if not name.isdigit() and name not in ("self", "thread-self")]
             continue

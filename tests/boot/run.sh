@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Boots a Debian 12 with systemd as PID 1, installs the .deb of `make deb` and lets it live through what happens to devices.
+# Boots a Debian 12 with systemd as PID 1, installs the .deb of `make deb` and runs scenario.py on it.
 # usage: tests/boot/run.sh       as root; needs systemd-container, mmdebstrap, mosquitto; ten minutes on two cores
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -27,8 +27,8 @@ if [ ! -f "$tree" ]; then
     "deb ${DEBIAN_SECURITY_MIRROR:-http://deb.debian.org/debian-security} bookworm-security main"
   mv "${tree%.tar}.part.tar" "$tree"
 fi
-# The same again as a newer package, to upgrade to.
+# Packs the same build as a newer package, for the upgrade.
 rm -f "$work"/handloom*.deb
 DEB_REVISION=2 cross/deb.sh
 mv target/deb/handloom*-2_amd64.deb "$work"/
-exec python3 tests/boot/story.py "$work"
+exec python3 tests/boot/scenario.py "$work"

@@ -1,6 +1,6 @@
-//! Signs with known places, joined with pauses, are cut where they are.
+//! Signs at known places, joined by pauses, are cut at these places.
 
-use super::stage::{FRAME, Part, film, shoot, with_detector};
+use super::fixture::{FRAME, Part, encode_parts, record_signs, with_detector};
 use handloom::camera::DropPolicy;
 use handloom::camera::file::FileCamera;
 use handloom::draw::contact_sheet::scale_image;
@@ -11,24 +11,24 @@ use handloom::video::clip::{VideoClip, VideoOptions};
 use handloom::video::encode::{Codec, encode_mp4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use test_support::{Dice, say, scratch, shared};
+use test_support::{TestRng, print_note, scratch, shared};
 
 #[test]
 fn signs_are_cut_at_their_places() {
     let dir = scratch();
     let path = dir.path().join("film.mp4");
-    let mut dice = Dice::new(11);
+    let mut rng = TestRng::new(11);
     let (mut parts, mut places, mut at) = (vec![Part::Pause(10)], Vec::new(), 10);
     for seed in 0..12 {
-        let (sign, pause) = (20 + dice.below(45), 12 + dice.below(25));
+        let (sign, pause) = (20 + rng.below(45), 12 + rng.below(25));
         parts.extend([Part::Sign(seed, sign), Part::Pause(pause)]);
         places.push((at, at + sign - 1));
         at += sign + pause;
     }
-    shoot(&path, &parts, 25);
+    encode_parts(&path, &parts, 25);
     let (log, counts, _) = with_detector(2, Duration::ZERO, |detector| {
-        let stand = FileCamera::new(path.clone(), 25.0).at_once();
-        film(Box::new(stand), DropPolicy::WaitForReader, detector)
+        let file_camera = FileCamera::new(path.clone(), 25.0).at_once();
+        record_signs(Box::new(file_camera), DropPolicy::WaitForReader, detector)
     });
     assert_eq!(counts.dropped, 0);
     let (hits, cuts) = hits(&log.signs, &places);
@@ -36,7 +36,7 @@ fn signs_are_cut_at_their_places() {
     assert!(cuts <= places.len() + 1);
 }
 
-/// How many of `places`, in frames, signs were cut at, and how often there was a cut.
+/// The number of `places`, in frames, at which a sign was cut, and the number of cuts.
 fn hits(signs: &[Sign], places: &[(usize, usize)]) -> (usize, usize) {
     let frame =
         |time: Duration| usize::try_from((time.as_millis() + 20) / FRAME.as_millis()).unwrap();
@@ -49,7 +49,7 @@ fn hits(signs: &[Sign], places: &[(usize, usize)]) -> (usize, usize) {
             .any(|cut| cut.0.abs_diff(place.0) <= 3 && cut.1.abs_diff(place.1) <= 3)
     };
     let hits = places.iter().filter(|p| is_hit(p)).count();
-    say(&format!(
+    print_note(&format!(
         "{hits} of {} signs were cut within 3 frames: {places:?}, {cuts:?}",
         places.len()
     ));
@@ -68,15 +68,15 @@ fn open(path: &Path) -> VideoClip {
     VideoClip::open_path(path, &options).unwrap()
 }
 
-/// As large as `size` lets it be, in the middle of black.
-fn fitted(picture: &RgbFrame, size: (usize, usize)) -> RgbFrame {
-    let (width, height) = (picture.width(), picture.height());
+/// Scales `image` to fit `size`, centred on black.
+fn fitted(image: &RgbFrame, size: (usize, usize)) -> RgbFrame {
+    let (width, height) = (image.width(), image.height());
     let (wide, high) = if width * size.1 > height * size.0 {
         (size.0, height * size.0 / width)
     } else {
         (width * size.1 / height, size.1)
     };
-    let scaled = scale_image(picture, wide, high);
+    let scaled = scale_image(image, wide, high);
     let (left, top) = ((size.0 - wide) / 2, (size.1 - high) / 2);
     let mut out = RgbFrame::new(size.0, size.1);
     let rows = out.pixels_mut().chunks_exact_mut(size.0 * 3).skip(top);
@@ -86,8 +86,8 @@ fn fitted(picture: &RgbFrame, size: (usize, usize)) -> RgbFrame {
     out
 }
 
-/// Real clips, each filling a webcam's picture as a signer before it does, from a file that stands in for the camera;
-/// the places being where MediaPipe's own tracking first and last saw a hand in the clip itself.
+/// Real clips, each scaled to fill a webcam's frame, from a file that replaces the camera. The places are the first
+/// and the last frame of the clip in which MediaPipe's own tracking found a hand.
 #[test]
 fn real_signs_are_cut_where_mediapipe_sees_hands() {
     let Some(folder) = shared("goldens/public") else {
@@ -114,18 +114,18 @@ fn real_signs_are_cut_where_mediapipe_sees_hands() {
     let black = || RgbFrame::new(WEBCAM.0, WEBCAM.1);
     let frames = clips.iter().flat_map(|(path, count)| {
         let mut clip = open(path);
-        let pictures = (0..*count).map(move |_| {
+        let images = (0..*count).map(move |_| {
             assert!(clip.advance().unwrap());
             fitted(clip.frame().unwrap(), WEBCAM)
         });
-        pictures.chain((0..BETWEEN).map(move |_| black()))
+        images.chain((0..BETWEEN).map(move |_| black()))
     });
     let dir = scratch();
     let path = dir.path().join("film.mp4");
     encode_mp4(&path, frames, 25, Codec::H264).unwrap();
     let (log, counts, _) = with_detector(2, Duration::ZERO, |detector| {
-        let stand = FileCamera::new(path.clone(), 25.0).at_once();
-        film(Box::new(stand), DropPolicy::WaitForReader, detector)
+        let file_camera = FileCamera::new(path.clone(), 25.0).at_once();
+        record_signs(Box::new(file_camera), DropPolicy::WaitForReader, detector)
     });
     assert_eq!(counts.frames, u64::try_from(at).unwrap());
     let (hits, cuts) = hits(&log.signs, &places);

@@ -1,4 +1,4 @@
-//! Cameras without a camera: clips that stand in, scripts of faults, the program itself.
+//! Cameras without hardware: clips as cameras, scripted faults, and the program itself.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,8 +12,8 @@ mod accelerator;
 mod cuts;
 mod drivers;
 mod faults;
+mod fixture;
 mod program;
 mod replay;
 mod scripted;
-mod stage;
 mod vm;

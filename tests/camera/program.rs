@@ -1,6 +1,6 @@
 //! `handloom camera` as a program.
 
-use super::stage::{Part, SIZE, shoot};
+use super::fixture::{Part, SIZE, encode_parts};
 use handloom::draw::scene::signing_scene;
 use handloom::storage::batches::{FINAL_NAME, batch_path};
 use handloom::storage::npz::NpzReader;
@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 use test_support::{Run, handloom, manifest, scratch};
 
-fn film(device: &str, out: &Path, more: &[&str]) -> Run {
+fn video(device: &str, out: &Path, more: &[&str]) -> Run {
     let mut args = vec!["camera", "--device", device, "--progress", "json", "--out"];
     args.push(out.to_str().unwrap());
     args.extend(more);
@@ -20,13 +20,13 @@ fn film(device: &str, out: &Path, more: &[&str]) -> Run {
 }
 
 #[test]
-fn a_film_of_three_signs_becomes_two_takes_and_then_three() {
+fn a_video_of_three_signs_becomes_two_takes_and_then_three() {
     let dir = scratch();
     let (clip, out) = (dir.path().join("film.mp4"), dir.path().join("takes"));
     let sign = |seed| [Part::Sign(seed, 30), Part::Pause(15)];
-    shoot(&clip, &[sign(0), sign(1), sign(2)].concat(), 25);
+    encode_parts(&clip, &[sign(0), sign(1), sign(2)].concat(), 25);
     let device = format!("file:{}", clip.display());
-    let run = film(
+    let run = video(
         &device,
         &out,
         &["--at-once", "--gloss", "book", "--count", "2"],
@@ -45,7 +45,7 @@ fn a_film_of_three_signs_becomes_two_takes_and_then_three() {
         "--split",
         "val",
     ];
-    let run = film(&device, &out, &more).ends(0);
+    let run = video(&device, &out, &more).ends(0);
     assert_eq!(run.event("done")["in_output"], 5);
 
     let mut joined = NpzReader::open(&out.join(FINAL_NAME)).unwrap();
@@ -72,67 +72,67 @@ fn a_film_of_three_signs_becomes_two_takes_and_then_three() {
     );
     assert_eq!(lines[0]["clip"]["seen"], 30);
     handloom(["inspect", out.join(FINAL_NAME).to_str().unwrap()]).ends(0);
-    // Fewer than asked for are kept, and no success.
-    let run = film(
+    // Fewer takes than requested are kept, but are no success.
+    let run = video(
         &device,
         &out,
         &["--at-once", "--gloss", "cat", "--count", "5"],
     )
     .ends(65)
-    .says(&["film.mp4 ended after 3 of 5 takes", "kept"]);
+    .stderr_contains(&["film.mp4 ended after 3 of 5 takes", "kept"]);
     let done = run.event("done");
     let numbers = ["taken", "asked", "in_output"].map(|key| done[key].as_u64());
     assert_eq!(numbers, [Some(3), Some(5), Some(8)]);
-    // The numbers of a folder are of one kind.
-    film(&device, &out, &["--at-once", "--frame-stride", "3"])
+    // All takes of a folder have the same settings.
+    video(&device, &out, &["--at-once", "--frame-stride", "3"])
         .ends(73)
-        .says(&["frame_stride was 2, now 3"]);
+        .stderr_contains(&["frame_stride was 2, now 3"]);
 }
 
 #[test]
-fn what_cannot_be_filmed_is_named() {
+fn unusable_cameras_are_named() {
     let dir = scratch();
     let out = dir.path().join("takes");
     let text = dir.path().join("notes.txt");
     std::fs::write(&text, "no film").unwrap();
-    film("/dev/video99", &out, &[])
+    video("/dev/video99", &out, &[])
         .ends(66)
-        .says(&["/dev/video99 is not there", "--list"]);
-    film("/dev/null", &out, &[])
+        .stderr_contains(&["/dev/video99 is not there", "--list"]);
+    video("/dev/null", &out, &[])
         .ends(69)
-        .says(&["/dev/null cannot be used as a camera"]);
-    film("gst:nosuchelement", &out, &[])
+        .stderr_contains(&["/dev/null cannot be used as a camera"]);
+    video("gst:nosuchelement", &out, &[])
         .ends(69)
-        .says(&["nosuchelement"]);
-    film(&format!("file:{}", text.display()), &out, &[])
+        .stderr_contains(&["nosuchelement"]);
+    video(&format!("file:{}", text.display()), &out, &[])
         .ends(65)
-        .says(&["notes.txt", "give a clip"]);
-    film("file:/nowhere.mp4", &out, &[])
+        .stderr_contains(&["notes.txt", "give a clip"]);
+    video("file:/nowhere.mp4", &out, &[])
         .ends(66)
-        .says(&["/nowhere.mp4"]);
-    film("webcam", &out, &[])
+        .stderr_contains(&["/nowhere.mp4"]);
+    video("webcam", &out, &[])
         .ends(64)
-        .says(&["/dev/video0 or 0"]);
-    film("0", &out, &["--at-once"])
+        .stderr_contains(&["/dev/video0 or 0"]);
+    video("0", &out, &["--at-once"])
         .ends(64)
-        .says(&["--at-once is for files"]);
-    film("0", &out, &["--gloss", " "])
+        .stderr_contains(&["--at-once is for files"]);
+    video("0", &out, &["--gloss", " "])
         .ends(64)
-        .says(&["is not valid"]);
-    // No hand, no take.
+        .stderr_contains(&["is not valid"]);
+    // Without a hand there is no take.
     let black = dir.path().join("black.mp4");
-    shoot(&black, &[Part::Pause(20)], 25);
-    film(&format!("file:{}", black.display()), &out, &["--at-once"])
+    encode_parts(&black, &[Part::Pause(20)], 25);
+    video(&format!("file:{}", black.display()), &out, &["--at-once"])
         .ends(1)
-        .says(&["no take was kept"]);
+        .stderr_contains(&["no take was kept"]);
     let list = handloom(["camera", "--list", "--progress", "json"]);
     assert!(matches!(list.code, Some(0 | 1)), "{}", list.stderr);
     assert!(!list.events().is_empty());
 }
 
-/// Each ends by itself, says why, and blames no cable.
+/// Each file ends the run with its reason, which does not mention a cable.
 #[test]
-fn a_file_that_is_no_film_ends_and_says_so() {
+fn a_file_that_is_no_video_ends_with_an_error() {
     let dir = scratch();
     let path = |name: &str| dir.path().join(name);
     let named = |name: &str| format!("file:{}", path(name).display());
@@ -154,25 +154,25 @@ fn a_file_that_is_no_film_ends_and_says_so() {
         ("folder.mp4", 66, "a folder"),
         ("pipe.mp4", 66, "a pipe"),
     ] {
-        let run = film(&named(name), &out, &[])
+        let run = video(&named(name), &out, &[])
             .ends(code)
-            .says(&[name, words]);
+            .stderr_contains(&[name, words]);
         assert!(!run.stderr.contains("plug"), "{}", run.stderr);
     }
-    // A short film, and one that breaks off: what was there is filmed.
-    shoot(&path("short.mp4"), &[Part::Sign(1, 3)], 25);
-    let run = film(&named("short.mp4"), &out, &["--at-once"]).ends(1);
+    // All frames of a short video are captured.
+    encode_parts(&path("short.mp4"), &[Part::Sign(1, 3)], 25);
+    let run = video(&named("short.mp4"), &out, &["--at-once"]).ends(1);
     assert_eq!(run.event("ended")["frames"], 3);
 }
 
-/// The program at work; ended with the test.
-struct Filming {
+/// The running program; killed when dropped.
+struct CameraProcess {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
 
-impl Filming {
+impl CameraProcess {
     fn start(args: &[&str]) -> Self {
         let mut child = Command::new(test_support::binary())
             .args(["camera", "--progress", "json"])
@@ -190,11 +190,11 @@ impl Filming {
         }
     }
 
-    fn say(&mut self, words: &str) {
+    fn send_command(&mut self, words: &str) {
         writeln!(self.stdin, "{words}").unwrap();
     }
 
-    /// The next event of a kind.
+    /// The next event of this kind.
     fn event(&mut self, kind: &str) -> Value {
         let since = Instant::now();
         loop {
@@ -212,16 +212,16 @@ impl Filming {
     }
 }
 
-impl Drop for Filming {
+impl Drop for CameraProcess {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
 #[test]
-fn takes_are_recorded_and_discarded_by_word_while_others_look_on() {
+fn takes_are_recorded_and_discarded_by_typed_commands_with_a_preview() {
     let dir = scratch();
     let (still, out) = (dir.path().join("hand.png"), dir.path().join("takes"));
     let scene = signing_scene(0, 10, SIZE.0, SIZE.1);
@@ -234,7 +234,7 @@ fn takes_are_recorded_and_discarded_by_word_while_others_look_on() {
     )
     .unwrap();
     let device = format!("file:{}", still.display());
-    let mut filming = Filming::start(&[
+    let mut camera = CameraProcess::start(&[
         "--device",
         &device,
         "--fps",
@@ -247,33 +247,33 @@ fn takes_are_recorded_and_discarded_by_word_while_others_look_on() {
         "wave",
         "--countdown",
         "0.2",
-        // A busy machine leaves frames out.
+        // A busy machine drops frames.
         "--min-frames",
         "1",
         "--preview",
         "127.0.0.1:0",
     ]);
-    let url = filming.event("preview")["url"].as_str().unwrap().to_owned();
-    assert_eq!(filming.event("camera")["fps"], 10.0);
-    let first = filming.event("sign");
+    let url = camera.event("preview")["url"].as_str().unwrap().to_owned();
+    assert_eq!(camera.event("camera")["fps"], 10.0);
+    let first = camera.event("sign");
     assert_eq!(
         (&first["gloss"], &first["ended_by"]),
         (&"wave".into(), &"maximum".into())
     );
-    filming.say("make coffee");
+    camera.send_command("make coffee");
     assert!(
-        filming.event("refused")["reason"]
+        camera.event("refused")["reason"]
             .as_str()
             .unwrap()
             .contains("record GLOSS")
     );
-    filming.say("record thank you 1");
-    assert_eq!(filming.event("record")["gloss"], "thank you");
-    assert_eq!(filming.event("sign")["gloss"], "thank you");
-    filming.say("undo");
-    assert_eq!(filming.event("undo")["gloss"], "thank you");
-    // Asked for again by itself.
-    assert_eq!(filming.event("sign")["gloss"], "thank you");
+    camera.send_command("record thank you 1");
+    assert_eq!(camera.event("record")["gloss"], "thank you");
+    assert_eq!(camera.event("sign")["gloss"], "thank you");
+    camera.send_command("undo");
+    assert_eq!(camera.event("undo")["gloss"], "thank you");
+    // The undone take is requested again automatically.
+    assert_eq!(camera.event("sign")["gloss"], "thank you");
 
     let address = url.strip_prefix("http://").unwrap();
     let mut browser = TcpStream::connect(address).unwrap();
@@ -288,12 +288,12 @@ fn takes_are_recorded_and_discarded_by_word_while_others_look_on() {
     let mut answer = Vec::new();
     browser.read_to_end(&mut answer).unwrap();
     let body = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
-    let picture = image::load_from_memory(&answer[body..])
+    let image = image::load_from_memory(&answer[body..])
         .unwrap()
         .into_rgb8();
-    assert_eq!(picture.dimensions(), (320, 240));
-    // The skeleton is drawn on: there is more red and orange than in the scene.
-    let differing = picture
+    assert_eq!(image.dimensions(), (320, 240));
+    // The skeleton is drawn: there is more red and orange than in the scene.
+    let differing = image
         .as_raw()
         .iter()
         .zip(scene.pixels())
@@ -301,9 +301,9 @@ fn takes_are_recorded_and_discarded_by_word_while_others_look_on() {
         .count();
     assert!(differing > 500, "{differing}");
 
-    filming.say("quit");
-    let done = filming.event("done");
-    assert!(filming.child.wait().unwrap().success());
+    camera.send_command("quit");
+    let done = camera.event("done");
+    assert!(camera.child.wait().unwrap().success());
     let labels = NpzReader::open(&out.join(FINAL_NAME))
         .unwrap()
         .strings("labels")

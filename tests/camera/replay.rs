@@ -1,6 +1,6 @@
-//! A clip as a camera: at its own rate it gives what the file gives, and when that is too fast, less of the same.
+//! A clip as a camera: at its own rate it gives the results of the file; when that is too fast, frames are dropped.
 
-use super::stage::{FRAME, Part, Points, film, shoot, with_detector};
+use super::fixture::{FRAME, Part, Points, encode_parts, record_signs, with_detector};
 use handloom::camera::file::FileCamera;
 use handloom::camera::{CameraEvent, DropPolicy};
 use handloom::frame::FrameSource;
@@ -8,7 +8,7 @@ use handloom::hand::{Detector, Model, Tracker};
 use handloom::video::clip::{VideoClip, VideoOptions};
 use std::path::Path;
 use std::time::Duration;
-use test_support::{say, scratch};
+use test_support::{print_note, scratch};
 
 /// VIDEO mode on every frame of the file.
 fn tracked<M: Model>(path: &Path, detector: &mut Detector<M>) -> Vec<Vec<Points>> {
@@ -31,25 +31,26 @@ fn at_its_own_rate_a_clip_gives_what_its_file_gives() {
     let dir = scratch();
     let path = dir.path().join("clip.mp4");
     with_detector(2, Duration::ZERO, |detector| {
-        // Slow enough for two hands, and slower each time on a machine that others use as well.
+        // Slow enough for two hands; each retry is slower, for a busy machine.
         for fps in [8, 4, 2, 1] {
             let parts = [Part::Sign(1, 16), Part::Pause(4), Part::Sign(2, 12)];
-            shoot(&path, &parts, fps);
+            encode_parts(&path, &parts, fps);
             let expected = tracked(&path, detector);
             assert!(expected.iter().filter(|hands| hands.len() == 2).count() >= 12);
-            let stand = FileCamera::new(path.clone(), 25.0);
-            let (log, counts, stats) = film(Box::new(stand), DropPolicy::DropOldest, detector);
+            let file_camera = FileCamera::new(path.clone(), 25.0);
+            let (log, counts, stats) =
+                record_signs(Box::new(file_camera), DropPolicy::DropOldest, detector);
             assert_eq!(counts.frames, 32);
             assert_eq!(counts.dropped + stats.seen, 32);
             if counts.dropped > 0 && fps > 1 {
-                say(&format!(
-                    "the machine was too busy, {} frames were dropped: again",
+                print_note(&format!(
+                    "the machine was too busy, {} frames were dropped: retrying",
                     counts.dropped
                 ));
                 continue;
             }
             assert_eq!(counts.dropped, 0);
-            let rates = log.camera.iter().filter_map(|news| match news {
+            let rates = log.camera.iter().filter_map(|event| match event {
                 CameraEvent::Opened(opened) => opened.rate,
                 _ => None,
             });
@@ -75,15 +76,16 @@ fn at_its_own_rate_a_clip_gives_what_its_file_gives() {
 fn at_once_no_frame_of_a_file_is_dropped() {
     let dir = scratch();
     let path = dir.path().join("clip.mp4");
-    shoot(
+    encode_parts(
         &path,
         &[Part::Sign(3, 40), Part::Pause(20), Part::Sign(5, 30)],
         25,
     );
     with_detector(2, Duration::ZERO, |detector| {
         let expected = tracked(&path, detector);
-        let stand = FileCamera::new(path.clone(), 25.0).at_once();
-        let (log, counts, _) = film(Box::new(stand), DropPolicy::WaitForReader, detector);
+        let file_camera = FileCamera::new(path.clone(), 25.0).at_once();
+        let (log, counts, _) =
+            record_signs(Box::new(file_camera), DropPolicy::WaitForReader, detector);
         assert_eq!((counts.frames, counts.dropped), (90, 0));
         let found: Vec<_> = log.views.iter().map(|l| l.1.clone()).collect();
         assert_eq!(found, expected);
@@ -93,7 +95,7 @@ fn at_once_no_frame_of_a_file_is_dropped() {
             spans,
             [(Duration::ZERO, FRAME * 39), (FRAME * 60, FRAME * 89)]
         );
-        // A sign's sequence is that of a clip of its own: the frames that the notebook samples.
+        // A sign's sequence equals that of its own clip: the frames that the notebook samples.
         for (sign, first) in log.signs.iter().zip([0, 60]) {
             for (nth, frame) in sign.sequence.frames.iter().enumerate() {
                 let hands = &expected[first + nth * 2];
@@ -108,15 +110,15 @@ fn at_once_no_frame_of_a_file_is_dropped() {
 fn at_twice_the_load_frames_are_dropped_and_time_stays_right() {
     let dir = scratch();
     let path = dir.path().join("clip.mp4");
-    shoot(&path, &[Part::Sign(0, 90), Part::Pause(15)], 25);
+    encode_parts(&path, &[Part::Sign(0, 90), Part::Pause(15)], 25);
     let whole = with_detector(1, Duration::ZERO, |detector| {
-        let stand = FileCamera::new(path.clone(), 25.0).at_once();
-        film(Box::new(stand), DropPolicy::WaitForReader, detector).0
+        let file_camera = FileCamera::new(path.clone(), 25.0).at_once();
+        record_signs(Box::new(file_camera), DropPolicy::WaitForReader, detector).0
     });
-    // A frame with a hand takes twice the time from frame to frame.
+    // A frame with a hand takes twice the frame interval.
     let (half, counts, stats) = with_detector(1, FRAME * 2, |detector| {
-        let stand = FileCamera::new(path.clone(), 25.0);
-        film(Box::new(stand), DropPolicy::DropOldest, detector)
+        let file_camera = FileCamera::new(path.clone(), 25.0);
+        record_signs(Box::new(file_camera), DropPolicy::DropOldest, detector)
     });
     assert_eq!(counts.frames, 105);
     assert_eq!(counts.dropped + stats.seen, 105);
@@ -126,7 +128,7 @@ fn at_twice_the_load_frames_are_dropped_and_time_stays_right() {
         panic!("{} and {} signs", whole.signs.len(), half.signs.len())
     };
     assert!(half.seen < whole.seen * 2 / 3);
-    // The same moments, by frames that were really seen near them.
+    // The same moments, from frames that were processed near them.
     let gap = FRAME * 6;
     assert_eq!(whole.sequence.frames.len(), 32);
     assert_eq!(half.sequence.frames.len(), 32);
@@ -137,7 +139,7 @@ fn at_twice_the_load_frames_are_dropped_and_time_stays_right() {
         let off = half.frame_times[nth as usize].abs_diff(FRAME * 2 * nth);
         assert!(off <= gap / 2, "moment {nth} is off by {off:?}");
         late.push(off);
-        // Where the hand was then in the whole film, as far as there are moments.
+        // The hand's position at that time in the complete recording, if it has this moment.
         let then = (half.begin + half.frame_times[nth as usize]).saturating_sub(whole.begin);
         let index = usize::try_from((then.as_millis() + 40) / 80).unwrap();
         let Some(full) = whole.sequence.frames.get(index) else {

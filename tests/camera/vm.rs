@@ -1,5 +1,5 @@
-//! Cameras against a real kernel driver: `make test-vm` runs this in a QEMU guest with Debian's kernel and its `vivid`,
-//! one test after the other. Elsewhere each says aloud that it skipped: there is no such driver.
+//! Cameras with a real kernel driver: `make test-vm` runs this in a QEMU guest with Debian's kernel and its `vivid`,
+//! one test after the other. Elsewhere each test prints a note and skips, because the driver is missing.
 
 use handloom::camera::device::{V4l2Camera, list};
 use handloom::camera::{
@@ -18,23 +18,23 @@ use v4l::io::traits::CaptureStream;
 /// Set in the guest.
 const MARK: &str = "HANDLOOM_TEST_VIVID";
 const LIMIT: Duration = Duration::from_secs(20);
-/// A camera is back within this time, once it can be.
+/// A camera that becomes available is back within this time.
 const BACK: Duration = Duration::from_secs(2);
 
-fn say(text: &str) {
-    // Where nobody listens there is nobody to tell.
+fn print_note(text: &str) {
+    // A closed stderr is ignored.
     writeln!(std::io::stderr(), "{text}").ok();
 }
 
 fn is_guest() -> bool {
     let is_guest = std::env::var_os(MARK).is_some();
     if !is_guest {
-        say("SKIPPED: `make test-vm` runs this in a guest with the vivid driver");
+        print_note("SKIPPED: `make test-vm` runs this in a guest with the vivid driver");
     }
     is_guest
 }
 
-/// Where vivid's first camera is now.
+/// The current path of vivid's first camera.
 fn vivid() -> PathBuf {
     let (found, failed) = list(&FormatRequest::default());
     assert!(failed.is_empty(), "{failed:?}");
@@ -59,8 +59,11 @@ fn start(format: Option<PixelFormat>) -> Camera {
     .unwrap()
 }
 
-/// Takes frames until `enough` says so.
-fn film(camera: &Camera, mut enough: impl FnMut(Option<&handloom::camera::RawFrame>) -> bool) {
+/// Takes frames until `enough` returns true.
+fn capture_until(
+    camera: &Camera,
+    mut enough: impl FnMut(Option<&handloom::camera::RawFrame>) -> bool,
+) {
     let since = Instant::now();
     loop {
         match camera.next_frame(Duration::from_millis(50)) {
@@ -87,7 +90,7 @@ fn film(camera: &Camera, mut enough: impl FnMut(Option<&handloom::camera::RawFra
     }
 }
 
-/// Presses a button of the driver's.
+/// Presses a button control of the driver.
 fn press(name: &str) {
     let device = v4l::Device::with_path(vivid()).unwrap();
     let controls = device.query_controls().unwrap();
@@ -116,7 +119,7 @@ fn a1_the_camera_is_listed_with_formats_and_controls() {
         "{:?}",
         camera.controls
     );
-    say(&format!(
+    print_note(&format!(
         "{}: {} formats, {} controls",
         camera.path.display(),
         names.len(),
@@ -125,11 +128,11 @@ fn a1_the_camera_is_listed_with_formats_and_controls() {
 }
 
 #[test]
-fn a2_each_pixel_format_shows_the_colour_bars() {
+fn a2_each_pixel_format_shows_the_color_bars() {
     if !is_guest() {
         return;
     }
-    // 75 % of full, as the driver draws them from left to right.
+    // The driver's color bars from left to right, at 75 % of full level.
     let bars = [
         [191, 191, 191],
         [191, 191, 0],
@@ -147,29 +150,27 @@ fn a2_each_pixel_format_shows_the_colour_bars() {
         PixelFormat::Rgb3,
     ] {
         let camera = start(Some(format));
-        let mut picture = RgbFrame::default();
-        film(&camera, |frame| {
+        let mut image = RgbFrame::default();
+        capture_until(&camera, |frame| {
             let Some(frame) = frame else { return false };
             assert_eq!(
                 (frame.width, frame.height, frame.format),
                 (640, 480, format)
             );
-            PixelConverter::default()
-                .to_rgb(frame, &mut picture)
-                .unwrap();
+            PixelConverter::default().to_rgb(frame, &mut image).unwrap();
             true
         });
         let mut worst = 0;
         for (nth, bar) in bars.iter().enumerate() {
-            // Below the numbers that the driver writes over the picture.
+            // Below the numbers that the driver writes over the image.
             for y in [300, 400, 470] {
                 let at = (y * 640 + nth * 80 + 40) * 3;
-                for (got, expected) in picture.pixels()[at..at + 3].iter().zip(bar) {
+                for (got, expected) in image.pixels()[at..at + 3].iter().zip(bar) {
                     worst = worst.max(i32::from(*got).abs_diff(*expected));
                 }
             }
         }
-        say(&format!("{}: bars within {worst} levels", format.name()));
+        print_note(&format!("{}: bars within {worst} levels", format.name()));
         assert!(worst <= 4, "{}: {worst}", format.name());
     }
 }
@@ -192,7 +193,7 @@ fn a4_a_minute_of_frames_is_on_time() {
     }
     let camera = start(Some(PixelFormat::Yuyv));
     let (mut times, mut ages) = (Vec::new(), Vec::new());
-    film(&camera, |frame| {
+    capture_until(&camera, |frame| {
         if let Some(frame) = frame {
             times.push(frame.at);
             ages.push(frame.taken.elapsed());
@@ -208,15 +209,15 @@ fn a4_a_minute_of_frames_is_on_time() {
         .as_secs_f64();
     let fps = (counts.frames - 1) as f64 / span;
     ages.sort();
-    say(&format!(
-        "{} frames in {span:.1} s: {fps:.2} fps, {} dropped, {} damaged; age at the slot p50 {:?}, p95 {:?}",
+    print_note(&format!(
+        "{} frames in {span:.1} s: {fps:.2} fps, {} dropped, {} damaged; age when read p50 {:?}, p95 {:?}",
         counts.frames,
         counts.dropped,
         counts.damaged,
         ages[ages.len() / 2],
         ages[ages.len() * 95 / 100]
     ));
-    // The fastest at this size is 25; an emulated machine keeps that up on an idle one alone.
+    // The highest rate at this size is 25 fps; an emulated machine reaches it only on an idle host.
     assert!(
         (20.0..26.0).contains(&fps) && counts.damaged == 0,
         "{counts:?}"
@@ -225,7 +226,7 @@ fn a4_a_minute_of_frames_is_on_time() {
 }
 
 #[test]
-fn b1_a_camera_that_another_one_films_with_is_busy() {
+fn b1_a_camera_in_use_by_another_process_is_busy() {
     if !is_guest() {
         return;
     }
@@ -252,42 +253,42 @@ fn b2_damaged_frames_are_counted_and_a_dead_stream_is_opened_again() {
         return;
     }
     let camera = start(Some(PixelFormat::Yuyv));
-    film(&camera, |frame| frame.is_some());
+    capture_until(&camera, |frame| frame.is_some());
     press("Inject V4L2_BUF_FLAG_ERROR");
-    film(&camera, |_| camera.counts().damaged >= 1);
-    let news: Vec<CameraEvent> = camera.events().collect();
+    capture_until(&camera, |_| camera.counts().damaged >= 1);
+    let camera_events: Vec<CameraEvent> = camera.events().collect();
     assert!(
-        matches!(news.as_slice(), [CameraEvent::Opened(_)]),
-        "{news:?}"
+        matches!(camera_events.as_slice(), [CameraEvent::Opened(_)]),
+        "{camera_events:?}"
     );
     press("Inject Fatal Streaming Error");
     let since = Instant::now();
-    let mut news = Vec::new();
-    film(&camera, |_| {
-        news.extend(camera.events());
+    let mut camera_events = Vec::new();
+    capture_until(&camera, |_| {
+        camera_events.extend(camera.events());
         matches!(
-            news.as_slice(),
+            camera_events.as_slice(),
             [CameraEvent::Fault(_), CameraEvent::Opened(_)]
         )
     });
-    say(&format!(
+    print_note(&format!(
         "back {:?} after a fatal error of the stream: {:?}",
         since.elapsed(),
-        news[0]
+        camera_events[0]
     ));
     assert!(since.elapsed() < BACK);
 }
 
 #[test]
-fn b3_unplugged_and_plugged_in_it_films_again_under_another_number() {
+fn b3_a_replugged_camera_captures_again_under_another_number() {
     if !is_guest() {
         return;
     }
     let before = vivid();
-    // As long as somebody has the old node open its number is taken.
+    // While a process has the old node open, its number is in use.
     let holder = File::open(&before).unwrap();
     let camera = start(Some(PixelFormat::Nv12));
-    film(&camera, |frame| frame.is_some());
+    capture_until(&camera, |frame| frame.is_some());
     let driver = |action: &str| {
         fs::write(
             format!("/sys/bus/platform/drivers/vivid/{action}"),
@@ -295,15 +296,17 @@ fn b3_unplugged_and_plugged_in_it_films_again_under_another_number() {
         )
         .unwrap();
     };
-    let mut news: Vec<CameraEvent> = camera.events().collect();
+    let mut camera_events: Vec<CameraEvent> = camera.events().collect();
     driver("unbind");
-    film(&camera, |_| {
-        news.extend(camera.events());
-        news.iter().any(|n| matches!(n, CameraEvent::Fault(_)))
+    capture_until(&camera, |_| {
+        camera_events.extend(camera.events());
+        camera_events
+            .iter()
+            .any(|n| matches!(n, CameraEvent::Fault(_)))
     });
-    // It stays away for a while.
+    // The camera stays unplugged for a while.
     let away = Instant::now();
-    film(&camera, |frame| {
+    capture_until(&camera, |frame| {
         assert!(frame.is_none());
         away.elapsed() > Duration::from_secs(3)
     });
@@ -311,14 +314,14 @@ fn b3_unplugged_and_plugged_in_it_films_again_under_another_number() {
     driver("bind");
     let since = Instant::now();
     let frames = camera.counts().frames;
-    film(&camera, |_| camera.counts().frames > frames);
+    capture_until(&camera, |_| camera.counts().frames > frames);
     let time = since.elapsed();
-    news.extend(camera.events());
-    let Some(CameraEvent::Opened(opened)) = news.last() else {
-        panic!("{news:?}")
+    camera_events.extend(camera.events());
+    let Some(CameraEvent::Opened(opened)) = camera_events.last() else {
+        panic!("{camera_events:?}")
     };
-    say(&format!(
-        "{} is {} now; back {time:?} after it was plugged in, {refused} attempts while it was away; {news:?}",
+    print_note(&format!(
+        "{} is {} now; back {time:?} after it was plugged in, {refused} attempts while it was away; {camera_events:?}",
         before.display(),
         opened.path
     ));

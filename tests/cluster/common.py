@@ -1,4 +1,5 @@
-"""What the tests of clusters share: packages, the program, a dataset, and one unsharded run to which every merge is equal."""
+"""Shared by the cluster tests: packages, the program, a dataset, and one unsharded run that every merge must
+equal."""
 import hashlib
 import os
 import pathlib
@@ -13,14 +14,14 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 RECIPES = REPOSITORY / "systemd/cluster"
 SCRATCH = REPOSITORY / "target/cluster"
 SHARDS = 4
-# What a test ends with where its packages cannot be installed.
+# Exit code of a test whose packages cannot be installed.
 SKIPPED = 77
-# Few clips a batch, so that each shard has several. The models of the tests are quicker than the real ones.
+# Small batches, so that each shard has several. OPTIONS of the caller may name the tests' quick models.
 OPTIONS = ["--batch-size", "2", *os.environ.get("OPTIONS", "").split()]
 STARTED = time.monotonic()
 
 
-def tell(text):
+def report(text):
     print("[%6.1f s] %s" % (time.monotonic() - STARTED, text), flush=True)
 
 
@@ -29,16 +30,16 @@ def expect(holds, what):
         sys.exit("FAILED: " + what)
 
 
-def said(*command, code=0, **more):
-    """Both streams of a command that must end with `code`."""
-    done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+def output_of(*command, code=0, **options):
+    """Stdout and stderr of a command that must end with `code`."""
+    done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
     text = done.stdout.decode("utf-8", "replace")
     expect(code is None or done.returncode == code, "%s ends with %s, not %s:\n%s" % (" ".join(map(str, command)), done.returncode, code, text))
     return text
 
 
 def wait_for(what, condition, seconds=120):
-    """What `condition` returns once it is true."""
+    """Polls `condition` and returns its first true value."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = condition()
@@ -55,19 +56,19 @@ def install(programs):
     if not missing:
         return
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    # RUNLEVEL=1: no service starts because of us.
+    # RUNLEVEL=1: the installation starts no service.
     environment = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
     apt = [*sudo, *environment, "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]
     begin = time.monotonic()
-    for words in (["update"], ["install", "--no-install-recommends", *missing]):
-        if subprocess.run([*apt, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode:
-            tell("SKIPPED: cannot install %s: apt-get %s fails" % (" ".join(missing), words[0]))
+    for arguments in (["update"], ["install", "--no-install-recommends", *missing]):
+        if subprocess.run([*apt, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode:
+            report("SKIPPED: cannot install %s: apt-get %s fails" % (" ".join(missing), arguments[0]))
             sys.exit(SKIPPED)
-    tell("installed %s in %.0f s" % (" ".join(missing), time.monotonic() - begin))
+    report("installed %s in %.0f s" % (" ".join(missing), time.monotonic() - begin))
 
 
 def program():
-    """A folder with the program under its own name."""
+    """Puts a script named handloom on PATH that runs the program; returns the program's path."""
     built = pathlib.Path(os.environ.get("PROGRAM", REPOSITORY / "target/release/handloom")).resolve()
     expect(built.exists(), "no %s; build first, or set PROGRAM" % built)
     folder = SCRATCH / "bin"
@@ -80,15 +81,15 @@ def program():
 
 
 def dataset():
-    """The public clips, or drawn ones where they are not here."""
+    """The public clips, or drawn ones where ../shared is missing."""
     public = REPOSITORY / "../shared/goldens/public"
     if public.exists():
         return public.resolve()
     drawn = SCRATCH / "drawn"
     if not drawn.exists():
-        said("handloom", "demo", "--out", SCRATCH / "demo")
+        output_of("handloom", "demo", "--out", SCRATCH / "demo")
         (SCRATCH / "demo/dataset").rename(drawn)
-    tell("no clips in ../shared: drawn ones instead")
+    report("no clips in ../shared: using drawn ones")
     return drawn
 
 
@@ -100,29 +101,29 @@ def scratch(name):
     return folder
 
 
-def sockets():
-    """A folder with a path that is short enough for sockets."""
+def socket_folder():
+    """A temporary folder whose path is short enough for sockets."""
     return pathlib.Path(tempfile.mkdtemp(prefix="handloom-"))
 
 
 def free_ports(count):
-    """Ports of this machine that nobody uses."""
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
+    """Free TCP ports of this machine."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
         one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
         one.close()
     return ports
 
 
 def digest(out):
-    """SHA-256 of the results: arrays, kept frames, manifest and label map. Where they come from is not in it."""
+    """SHA-256 of the results: arrays, kept frames, manifest and label map. It ignores the name of the folder."""
     names = ["wlasl_landmarks.npz", "manifest.jsonl", "label_map.json"]
     files = [out / name for name in names if (out / name).exists()]
     for folder in ("batches", "frames"):
         files += sorted((out / folder).glob("*.npz"))
-    expect(len(files) > 3, "%s holds no results" % out)
+    expect(len(files) > 3, "no results in %s" % out)
     total = hashlib.sha256()
     for path in files:
         total.update(b"%s %s\n" % (str(path.relative_to(out)).encode(), hashlib.sha256(path.read_bytes()).hexdigest().encode()))
@@ -133,9 +134,9 @@ def reference(clips):
     """The digest of one unsharded run."""
     out = scratch("reference")
     begin = time.monotonic()
-    said("handloom", "process", clips, "--out", out, *OPTIONS, "--progress", "json")
+    output_of("handloom", "process", clips, "--out", out, *OPTIONS, "--progress", "json")
     sha = digest(out)
-    tell("unsharded: %.1f s, SHA-256 %s" % (time.monotonic() - begin, sha))
+    report("unsharded: %.1f s, SHA-256 %s" % (time.monotonic() - begin, sha))
     return sha
 
 
@@ -143,9 +144,9 @@ def merge_equals(sha, out, what):
     """Merges the shards in `out` and compares."""
     merged = out.with_name(out.name + "-merged")
     begin = time.monotonic()
-    said("handloom", "merge", merged, out)
-    expect(digest(merged) == sha, "%s: the merge has other bytes than the unsharded run" % what)
-    tell("ok: %s; merged in %.1f s to the same SHA-256" % (what, time.monotonic() - begin))
+    output_of("handloom", "merge", merged, out)
+    expect(digest(merged) == sha, "%s: the bytes of the merge differ from the unsharded run" % what)
+    report("ok: %s; merged in %.1f s to the same SHA-256" % (what, time.monotonic() - begin))
 
 
 def processes(**environment):
@@ -157,7 +158,7 @@ def processes(**environment):
         if folder.name.isdigit():
             try:
                 is_ours = os.readlink(folder / "exe") == str(built) and wanted <= set((folder / "environ").read_bytes().split(b"\0"))
-                # Not the children that decode.
+                # Leaves out the decoder child processes.
                 if is_ours and b"process" in (folder / "cmdline").read_bytes().split(b"\0")[1:2]:
                     found.append(int(folder.name))
             except OSError:

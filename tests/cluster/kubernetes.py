@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""The Kubernetes recipe without a cluster: schemas judge the manifests, and podman runs their pods with our own image.
+"""Tests the Kubernetes recipe without a cluster: schemas check the manifests, and podman runs their pods with our
+image.
 
-usage: kubernetes.py [manifests]     PROGRAM=target/release/handloom PACKAGES=target/deb OPTIONS=; manifests: judge them alone
+usage: kubernetes.py [manifests]     PROGRAM=target/release/handloom PACKAGES=target/deb OPTIONS=; manifests: only these
 
-The rules that a server has and no schema are tests/interface/cluster.rs. What the Job controller does (indexes, retries,
-podFailurePolicy) is done here by `Job`, a stand-in: no real cluster has run the recipe.
+tests/interface/cluster.rs checks the rules of a server that no schema has. `Job` replaces the Job controller
+(indexes, retries, podFailurePolicy): the recipe has not run on a real cluster.
 """
 import copy
 import json
@@ -17,7 +18,7 @@ import sys
 import time
 
 import common
-from common import OPTIONS, RECIPES, REPOSITORY, SCRATCH, expect, said, tell, wait_for
+from common import OPTIONS, RECIPES, REPOSITORY, SCRATCH, expect, output_of, report, wait_for
 
 PACKAGES = {"podman": "podman", "runc": "runc", "catatonit": "catatonit", "mmdebstrap": "mmdebstrap"}
 MODELS = "kubernetes-models@4.5.1"
@@ -27,19 +28,19 @@ FAILURES = "batch.kubernetes.io/job-index-failure-count"
 PACKAGE_FOLDER = os.environ.get("PACKAGES", "target/deb")
 IMAGE = "localhost/handloom:test"
 LIMIT = "256Mi"
-# Less than the real models need: the kernel kills the program, or its first decoder process, which stops the job with 74.
-SCANT = "24Mi"
+# Too little for the real models: the kernel kills the program, or its first decoder process (the job ends with 74).
+LOW_LIMIT = "24Mi"
 USER = 1000
 
 
-def python():
-    """A Python with what requirements.txt names."""
+def python_with_packages():
+    """A Python with the packages of requirements.txt."""
     pins = pathlib.Path(__file__).with_name("requirements.txt")
     folder = SCRATCH / "python"
     if not (folder / "installed").exists() or (folder / "installed").read_bytes() != pins.read_bytes():
         shutil.rmtree(folder, ignore_errors=True)
-        said(sys.executable, "-m", "venv", folder)
-        said(folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--requirement", pins)
+        output_of(sys.executable, "-m", "venv", folder)
+        output_of(folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--requirement", pins)
         shutil.copy(pins, folder / "installed")
     return folder / "bin/python"
 
@@ -50,23 +51,23 @@ def documents(name):
     return [one for one in yaml.safe_load_all((RECIPES / name).read_text()) if one]
 
 
-def judge():
+def validate_manifests():
     validate = [sys.executable, "-m", "kubernetes_validate", "--strict", "--quiet"]
     for name in MANIFESTS:
-        said(*validate, RECIPES / name)
+        output_of(*validate, RECIPES / name)
     folder = common.scratch("manifests")
     broken = folder / "broken.yaml"
     whole = (RECIPES / MANIFESTS[0]).read_text()
     for before, after in [("completions: 4", "completions: four"), ("parallelism:", "paralelism:"), ("image:", "imag:"), ("containers:", "container:")]:
         broken.write_text(whole.replace(before, after, 1))
-        said(*validate, broken, code=1)
-    tell("kubernetes-validate --strict takes %s and refuses what is broken" % ", ".join(MANIFESTS))
+        output_of(*validate, broken, code=1)
+    report("kubernetes-validate --strict accepts %s and refuses broken manifests" % ", ".join(MANIFESTS))
     if not shutil.which("npm"):
-        return tell("SKIPPED: kubernetes-models: no npm here")
+        return report("SKIPPED: kubernetes-models: no npm here")
     node = SCRATCH / "npm"
     if not (node / "node_modules/kubernetes-models").exists():
         node.mkdir(parents=True, exist_ok=True)
-        said("npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", node, MODELS)
+        output_of("npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", node, MODELS)
     script = pathlib.Path(__file__).with_name("models.js")
     environment = dict(os.environ, NODE_PATH=str(node / "node_modules"))
     objects = [one for name in MANIFESTS for one in documents(name)]
@@ -74,12 +75,12 @@ def judge():
         changed = copy.deepcopy(objects)
         changed[0]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"].update(change)
         (folder / "objects.json").write_text(json.dumps(changed))
-        said("node", script, folder / "objects.json", env=environment, code=code)
-    tell("%s takes them and refuses bad quantities" % MODELS)
+        output_of("node", script, folder / "objects.json", env=environment, code=code)
+    report("%s accepts them and refuses bad quantities" % MODELS)
 
 
 class Podman:
-    """A podman with a store of its own."""
+    """A podman with its own store."""
 
     def __init__(self):
         self.folder = SCRATCH / "podman"
@@ -91,11 +92,11 @@ class Podman:
         self.command = ["podman"] + [word for flag, name in places for word in (flag, self.folder / name)]
         self.command += ["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]
 
-    def __call__(self, *words, code=0, **more):
-        return said(*self.command, *words, code=code, **more)
+    def __call__(self, *arguments, code=0, **options):
+        return output_of(*self.command, *arguments, code=code, **options)
 
     def build(self):
-        """The image of cross/container/Dockerfile with the newest package."""
+        """Builds the image of cross/container/Dockerfile with the newest package."""
         context = common.scratch("image")
         packages = sorted((REPOSITORY / PACKAGE_FOLDER).glob("handloom_*.deb"), key=lambda one: one.stat().st_mtime)
         expect(packages, "no package in %s: make deb" % PACKAGE_FOLDER)
@@ -104,23 +105,23 @@ class Podman:
         base = re.search(r"^FROM (\S+) AS", text, re.M).group(1)
         begin = time.monotonic()
         if subprocess.run([*map(str, self.command), "pull", "--quiet", base], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
-            # No registry here: the same Debian from its packages.
+            # Without a registry, builds the same Debian from its packages.
             tree = SCRATCH / "debian-12.tar"
             if not tree.exists():
                 # mmdebstrap writes a folder unless the name ends with .tar.
                 part = tree.with_name("part-" + tree.name)
-                said("mmdebstrap", "--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends \"false\"", "bookworm", part)
+                output_of("mmdebstrap", "--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends \"false\"", "bookworm", part)
                 os.rename(part, tree)
             self("import", "--quiet", tree, "localhost/debian-12")
             text = text.replace(base, "localhost/debian-12")
-            tell("no registry here: a base image from Debian's packages")
+            report("no registry here: built the base image from Debian's packages")
         (context / "Dockerfile").write_text(text)
         self("build", "--quiet", "--network", "host", "--tag", IMAGE, "--file", context / "Dockerfile", context)
-        tell("image built in %.0f s" % (time.monotonic() - begin))
+        report("image built in %.0f s" % (time.monotonic() - begin))
 
 
 class Job:
-    """Runs the pods of a Job with podman, as the Job controller would."""
+    """Runs the pods of a Job with podman, as the Job controller does."""
 
     def __init__(self, podman, manifest, data, options=()):
         self.podman, self.data, self.options = podman, data, list(options)
@@ -129,12 +130,12 @@ class Job:
         self.log = []
 
     def pod(self, index, failures, memory):
-        """The pod of the template, on a folder of this machine in place of the claim."""
+        """Name and pod of the template, with a folder of this machine in place of the claim."""
         pod = copy.deepcopy(self.spec["template"])
         name = "%s-%d-%d" % (self.job["metadata"]["name"], index, failures)
         notes = {INDEX: str(index), FAILURES: str(failures)}
         pod.update(apiVersion="v1", kind="Pod", metadata={"name": name, "annotations": notes})
-        # Of clusters with nodes.
+        # There are no nodes to select.
         pod["spec"].pop("nodeSelector", None)
         for volume in pod["spec"]["volumes"]:
             if volume.pop("persistentVolumeClaim", None):
@@ -163,7 +164,7 @@ class Job:
         return name, path
 
     def ended(self, name, path):
-        """Exit code, whether it ran out of memory, and the log of a pod that has ended."""
+        """Exit code, whether it was killed for memory, and log of a pod that has ended; `None` while it runs."""
         container = name + "-" + self.spec["template"]["spec"]["containers"][0]["name"]
         state = json.loads(self.podman("inspect", container))[0]["State"]
         if state["Status"] not in ("exited", "stopped"):
@@ -179,7 +180,7 @@ class Job:
         return "Count"
 
     def run(self, memory=lambda index, failures: LIMIT):
-        """Until all indexes are complete. `memory` limits each attempt."""
+        """Runs until all indexes are complete. `memory` gives the limit of each attempt."""
         indexes = range(self.spec.get("completions", 1))
         todo, failures, running = list(indexes), dict.fromkeys(indexes, 0), {}
         limit = self.spec.get("backoffLimitPerIndex", self.spec.get("backoffLimit"))
@@ -193,12 +194,12 @@ class Job:
                     continue
                 del running[index]
                 code, is_killed, text = state
-                tell("%s: exit code %d%s" % (pod[0], code, ", killed for memory" if is_killed else ""))
+                report("%s: exit code %d%s" % (pod[0], code, ", killed for memory" if is_killed else ""))
                 self.log.append((index, failures[index], code, is_killed))
                 if code == 0:
                     continue
                 failures[index] += 1
-                expect(self.action(code) == "Count" and failures[index] <= limit, "%s is given up: %s\n%s" % (pod[0], self.action(code), text))
+                expect(self.action(code) == "Count" and failures[index] <= limit, "%s fails for good: %s\n%s" % (pod[0], self.action(code), text))
                 todo.append(index)
             time.sleep(0.2)
 
@@ -217,13 +218,13 @@ def pods():
         options[place] = "/data/models"
     for path in [data, *data.rglob("*")]:
         os.chown(path, USER, USER)
-    scant = (2, 0)
+    low_memory_attempt = (2, 0)
     shards = Job(podman, MANIFESTS[0], data, options)
     begin = time.monotonic()
-    shards.run(lambda index, failures: SCANT if (index, failures) == scant else LIMIT)
-    tell("four pods with a limit of %s: %.1f s" % (LIMIT, time.monotonic() - begin))
-    killed = [one for one in shards.log if one[:2] == scant]
-    expect([one[2] in (74, 137) for one in killed] == [True], "the pod with %s was not killed for its memory: %s" % (SCANT, killed))
+    shards.run(lambda index, failures: LOW_LIMIT if (index, failures) == low_memory_attempt else LIMIT)
+    report("four pods with a limit of %s: %.1f s" % (LIMIT, time.monotonic() - begin))
+    killed = [one for one in shards.log if one[:2] == low_memory_attempt]
+    expect([one[2] in (74, 137) for one in killed] == [True], "the pod with %s was not killed for memory: %s" % (LOW_LIMIT, killed))
     expect(sorted(one[0] for one in shards.log if one[2] == 0) == [0, 1, 2, 3], "not all indexes are complete: %s" % shards.log)
     refused = Job(podman, MANIFESTS[0], data)
     container = refused.spec["template"]["spec"]["containers"][0]
@@ -232,21 +233,21 @@ def pods():
     code, _, text = wait_for("the pod without a count ends", lambda: refused.ended(*pod))
     expect((code, refused.action(code)) == (64, "FailIndex") and "SHARD_COUNT" in text, "without SHARD_COUNT: %d %s" % (code, text))
     Job(podman, MANIFESTS[1], data).run()
-    expect(common.digest(data / "merged") == sha, "the merge has other bytes than the unsharded run")
-    tell("ok: pods of the recipe, one killed for memory and retried, merged to the same SHA-256; 64 without SHARD_COUNT fails the index")
+    expect(common.digest(data / "merged") == sha, "the bytes of the merge differ from the unsharded run")
+    report("ok: the recipe's pods, one killed for memory and retried, merge to the same SHA-256; without SHARD_COUNT the index fails with 64")
 
 
 def main():
-    own = python()
-    # PyYAML is there.
+    own = python_with_packages()
+    # PyYAML is installed in this one.
     if pathlib.Path(sys.executable) != own:
         os.execv(own, [str(own), "-B", *sys.argv])
-    judge()
+    validate_manifests()
     if sys.argv[1:] != ["manifests"]:
         common.install(PACKAGES)
         common.program()
         pods()
-    tell("all is well")
+    report("all checks pass")
 
 
 if __name__ == "__main__":

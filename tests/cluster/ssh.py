@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The recipe of GNU parallel over ssh to three machines, which are three sshd on this one.
+"""Tests the recipe for GNU parallel over ssh with three machines, which are three sshd on this one.
 
 usage: ssh.py     PROGRAM=target/release/handloom OPTIONS=
 """
@@ -11,24 +11,24 @@ import threading
 import time
 
 import common
-from common import OPTIONS, RECIPES, expect, said, tell, wait_for
+from common import OPTIONS, RECIPES, expect, output_of, report, wait_for
 
 MACHINES = 3
 PACKAGES = {"parallel": "parallel", "sshd": "openssh-server", "ssh": "openssh-client"}
 
 
-class Machines:
-    """An sshd for each machine, on a free port, with keys of its own."""
+class SshMachines:
+    """An sshd for each machine, on a free port, with its own keys."""
 
     def __init__(self):
-        d = self.folder = common.sockets()
+        d = self.folder = common.socket_folder()
         self.servers, self.commands = [], []
         for key in ("host", "id"):
-            said("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", d / key)
+            output_of("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", d / key)
         shutil.copy(d / "id.pub", d / "authorized_keys")
         if os.geteuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)
-        user = said("id", "-un").strip()
+        user = output_of("id", "-un").strip()
         for port in common.free_ports(MACHINES):
             options = dict(Port=port, ListenAddress="127.0.0.1", HostKey=d / "host", PidFile="none", AuthorizedKeysFile=d / "authorized_keys",
                            StrictModes="no", UsePAM="no", PasswordAuthentication="no", MaxStartups=50)
@@ -49,13 +49,13 @@ class Machines:
 
 
 def kill_one(ended):
-    """Kills the program of shard 1 once it works."""
+    """Kills the program of shard 1 one second after it starts."""
     while not ended.is_set():
         for process in common.processes():
             if b"1/6" in open("/proc/%d/cmdline" % process, "rb").read().split(b"\0"):
                 time.sleep(1)
                 os.kill(process, signal.SIGKILL)
-                tell("killed the program of shard 1/6 with -9")
+                report("killed the program of shard 1/6 with -9")
                 return
         time.sleep(0.1)
 
@@ -67,9 +67,9 @@ def main():
     sha = common.reference(clips)
     folder = common.scratch("ssh")
     begin = time.monotonic()
-    machines = Machines()
-    tell("%d sshd are up after %.1f s" % (MACHINES, time.monotonic() - begin))
-    # Options that decide the numbers are in the environment of nobody: the recipe's last arguments are machines.
+    machines = SshMachines()
+    report("%d sshd are up after %.1f s" % (MACHINES, time.monotonic() - begin))
+    # Options go through OPTIONS: the recipe's last arguments are machines.
     environment = dict(os.environ, DATASET=str(clips), OUT=str(folder / "out"), MERGED=str(folder / "out-merged"), WORKERS="1",
                        PROGRAM=shutil.which("handloom"), OPTIONS=" ".join(OPTIONS))
     recipe = [RECIPES / "parallel.sh", *machines.commands]
@@ -78,16 +78,16 @@ def main():
     killer.start()
     try:
         begin = time.monotonic()
-        text = said(*recipe, env=environment)
-        tell("six shards on three machines and their merge: %.1f s" % (time.monotonic() - begin))
-        expect(common.digest(folder / "out-merged") == sha, "the merge has other bytes:\n" + text)
-        said(*recipe, env=environment)
-        common.merge_equals(sha, folder / "out", "a killed shard was tried again, and the whole command again changes nothing")
+        text = output_of(*recipe, env=environment)
+        report("six shards on three machines and their merge: %.1f s" % (time.monotonic() - begin))
+        expect(common.digest(folder / "out-merged") == sha, "the bytes of the merge differ:\n" + text)
+        output_of(*recipe, env=environment)
+        common.merge_equals(sha, folder / "out", "a killed shard is retried, and repeating the command changes nothing")
     finally:
         ended.set()
         killer.join()
         machines.end()
-    tell("all is well")
+    report("all checks pass")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
-//! What runs the models, and what becomes of the job when that fails: told on `state` and `fault`.
+//! The backend that runs the models: its failures, what they do to the job, and their reports on `state` and `fault`.
 
-use crate::camera::{asks, filming, still};
-use crate::stage::{LONG, SHORT, Stage, answers, broker, is_done, obeys, said, set, state};
+use crate::camera::{camera_config, request_recording, write_hand_image};
+use crate::fixture::{
+    DaemonFixture, LONG, SHORT, broker, command_with_result, is_done, published, reference_job,
+    reply_states, state,
+};
 use handloom::messages::topics;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
-use test_support::daemon::Daemon;
+use std::time::Instant;
+use test_support::daemon::{Daemon, STOP_TIMEOUT};
 use test_support::listener::Listener;
 use test_support::{manifest, plugin};
 
-/// A job over `dataset` with the test plugin as the user's own delegate.
-fn stage(dataset: &Path, port: Option<u16>, options: &[&str]) -> Stage {
+/// A job on `dataset` with the test plugin as the custom delegate.
+fn fixture(dataset: &Path, port: Option<u16>, options: &[&str]) -> DaemonFixture {
     let spec = plugin::quick_spec(options);
     let options: Vec<String> = spec
         .options
@@ -23,160 +26,165 @@ fn stage(dataset: &Path, port: Option<u16>, options: &[&str]) -> Stage {
         "[run]\nworkers = 1\naccelerator_timeout_s = 5\n[delegate]\nlibrary = {:?}\noptions = {options:?}\n",
         spec.library.display().to_string()
     );
-    Stage::over(dataset, port, &more)
+    DaemonFixture::with_dataset(dataset, port, &more)
 }
 
-fn start(stage: &Stage, wish: &str, args: &[&str]) -> Daemon {
-    let cache = stage.path("cache").display().to_string();
+fn start(fixture: &DaemonFixture, preference: &str, args: &[&str]) -> Daemon {
+    let cache = fixture.path("cache").display().to_string();
     let environment = [
-        ("HANDLOOM_RUN_ACCELERATOR", wish),
+        ("HANDLOOM_RUN_ACCELERATOR", preference),
         ("HANDLOOM_LOG", "debug"),
-        // What was measured is this test's alone.
+        // Benchmark results stay in this test's own cache.
         ("XDG_CACHE_HOME", &cache),
     ];
-    stage.start_with(args, &environment)
+    fixture.start_with(args, &environment)
 }
 
-fn faults(ears: &Listener) -> Vec<Value> {
-    let mut faults = said(ears, topics::FAULT);
+fn faults(subscriber: &Listener) -> Vec<Value> {
+    let mut faults = published(subscriber, topics::FAULT);
     faults.retain(|f| f["component"] == "accelerator");
     faults
 }
 
-/// Backend and its reason as told last.
-fn backend(ears: &Listener) -> (String, String) {
-    let last = said(ears, topics::STATE).pop().unwrap_or_default();
+/// Backend and its reason, as last published.
+fn backend(subscriber: &Listener) -> (String, String) {
+    let last = published(subscriber, topics::STATE)
+        .pop()
+        .unwrap_or_default();
     let word = |field: &str| last[field].as_str().unwrap_or_default().to_owned();
     (word("backend"), word("backend_reason"))
 }
 
 #[test]
-fn one_that_is_lost_at_work_is_told() {
-    let (broker, ears) = broker();
-    let set = set(LONG);
-    let trouble = test_support::scratch();
-    let trouble = trouble.path().join("trouble");
-    let option = format!("while={}", trouble.display());
-    let stage = stage(
-        &set.dataset,
+fn a_backend_lost_while_running_is_reported() {
+    let (broker, subscriber) = broker();
+    let reference = reference_job(LONG);
+    let fault_file = test_support::scratch();
+    let fault_file = fault_file.path().join("trouble");
+    let option = format!("while={}", fault_file.display());
+    let fixture = fixture(
+        &reference.dataset,
         Some(broker.port()),
         &["mode=right", "fail_from=1", &option],
     );
-    fs::create_dir_all(trouble.parent().unwrap()).unwrap();
-    let mut daemon = start(&stage, "prefer:custom", &[]);
+    fs::create_dir_all(fault_file.parent().unwrap()).unwrap();
+    let mut daemon = start(&fixture, "prefer:custom", &[]);
     daemon.until("work on the accelerator", |daemon| {
         daemon.log().contains("clip recorded")
     });
     assert_eq!(
-        backend(&ears),
+        backend(&subscriber),
         ("custom".to_owned(), "requested".to_owned())
     );
-    fs::write(&trouble, "").unwrap();
-    daemon.until("the CPU", |_| backend(&ears).0 == "cpu");
+    fs::write(&fault_file, "").unwrap();
+    daemon.until("the CPU", |_| backend(&subscriber).0 == "cpu");
     assert!(
-        backend(&ears).1.contains("custom is given up"),
+        backend(&subscriber).1.contains("custom is given up"),
         "{:?}",
-        backend(&ears)
+        backend(&subscriber)
     );
-    daemon.until("the end", |_| is_done(&ears));
-    let told = faults(&ears);
-    let reasons: Vec<&str> = told.iter().map(|f| f["reason"].as_str().unwrap()).collect();
+    daemon.until("the end", |_| is_done(&subscriber));
+    let published_faults = faults(&subscriber);
+    let reasons: Vec<&str> = published_faults
+        .iter()
+        .map(|f| f["reason"].as_str().unwrap())
+        .collect();
     assert!(
         reasons.iter().any(|r| r.contains("the device went away")),
         "{reasons:?}"
     );
     assert!(reasons.last().unwrap().contains("given up"), "{reasons:?}");
-    let states = said(&ears, topics::STATE);
-    let is_told = |s: &&Value| {
+    let states = published(&subscriber, topics::STATE);
+    let is_reported = |s: &&Value| {
         s["state"] == "degraded"
             && s["reason"]
                 .as_str()
                 .is_some_and(|r| r.contains("accelerator"))
     };
-    assert!(states.iter().any(|s| is_told(&s)), "{states:?}");
+    assert!(states.iter().any(|s| is_reported(&s)), "{states:?}");
     drop(daemon);
-    stage.gave(&set.reference);
+    fixture.assert_results(&reference.out);
 }
 
 #[test]
-fn one_that_is_preferred_and_no_good_is_told() {
-    let (broker, ears) = broker();
-    let set = set(SHORT);
-    let stage = stage(
-        &set.dataset,
+fn a_preferred_backend_that_fails_is_reported() {
+    let (broker, subscriber) = broker();
+    let reference = reference_job(SHORT);
+    let fixture = fixture(
+        &reference.dataset,
         Some(broker.port()),
         &["mode=wrong", "off=0.3"],
     );
-    let mut daemon = start(&stage, "prefer:custom", &[]);
-    daemon.until("the end", |_| is_done(&ears));
-    assert_eq!(backend(&ears).0, "cpu");
+    let mut daemon = start(&fixture, "prefer:custom", &[]);
+    daemon.until("the end", |_| is_done(&subscriber));
+    assert_eq!(backend(&subscriber).0, "cpu");
     assert!(
-        backend(&ears).1.contains("from the CPU's"),
+        backend(&subscriber).1.contains("from the CPU's"),
         "{:?}",
-        backend(&ears)
+        backend(&subscriber)
     );
-    assert_eq!(faults(&ears).len(), 1);
-    assert_eq!(state(&ears).0, "idle");
+    assert_eq!(faults(&subscriber).len(), 1);
+    assert_eq!(state(&subscriber).0, "idle");
     drop(daemon);
-    stage.gave(&set.reference);
+    fixture.assert_results(&reference.out);
 }
 
 #[test]
-fn one_that_is_required_and_no_good_ends_the_daemon_aloud() {
-    let (broker, ears) = broker();
+fn a_required_backend_that_fails_ends_the_daemon_with_an_error() {
+    let (broker, subscriber) = broker();
     let options = ["mode=right", "abort=create"];
-    let stage = stage(&set(SHORT).dataset, Some(broker.port()), &options);
-    let mut daemon = start(&stage, "require:custom", &[]);
+    let fixture = fixture(&reference_job(SHORT).dataset, Some(broker.port()), &options);
+    let mut daemon = start(&fixture, "require:custom", &[]);
     assert_eq!(daemon.wait(), Some(69), "{}", daemon.log());
-    let told = faults(&ears);
-    let is_told = |f: &Value| {
+    let published_faults = faults(&subscriber);
+    let is_reported = |f: &Value| {
         f["reason"]
             .as_str()
             .is_some_and(|r| r.contains("crashed (signal 6)"))
     };
-    assert!(told.len() == 1 && is_told(&told[0]), "{told:?}");
-    assert_eq!(state(&ears).0, "error");
+    assert!(
+        published_faults.len() == 1 && is_reported(&published_faults[0]),
+        "{published_faults:?}"
+    );
+    assert_eq!(state(&subscriber).0, "error");
 }
 
 #[test]
-fn a_stop_while_it_is_measured_is_obeyed_and_no_verdict() {
-    let stage = stage(&set(SHORT).dataset, None, &["mode=right", "delay_ms=3000"]);
-    let mut daemon = start(&stage, "prefer:custom", &[]);
-    daemon.until("measuring", |daemon| {
+fn a_stop_during_the_benchmark_is_obeyed_and_records_nothing() {
+    let fixture = fixture(
+        &reference_job(SHORT).dataset,
+        None,
+        &["mode=right", "delay_ms=3000"],
+    );
+    let mut daemon = start(&fixture, "prefer:custom", &[]);
+    daemon.until("the benchmark", |daemon| {
         daemon.log().contains("measuring whether custom")
     });
-    let since = Instant::now();
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait(), Some(75), "{}", daemon.log());
-    assert!(
-        since.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        since.elapsed()
-    );
-    let kept = fs::read_to_string(stage.path("cache/handloom/accelerators.json")).unwrap();
+    assert_eq!(daemon.stop(), Some(75), "{}", daemon.log());
+    let kept = fs::read_to_string(fixture.path("cache/handloom/accelerators.json")).unwrap();
     assert!(kept.contains("cpu") && !kept.contains("custom"), "{kept}");
 }
 
-/// A stop ends a daemon in good order, whatever its device does: its last words are said.
+/// A stop ends the daemon cleanly even if its device hangs: the daemon still publishes `stopped`.
 #[test]
-fn a_stop_is_heard_while_a_device_hangs_at_opening() {
-    let set = set(LONG);
+fn a_stop_is_obeyed_while_a_device_hangs_at_opening() {
+    let reference = reference_job(LONG);
     let check = |is_first: bool| {
-        let (broker, ears) = broker();
+        let (broker, subscriber) = broker();
         let folder = test_support::scratch();
-        let (trouble, log) = (folder.path().join("trouble"), folder.path().join("log"));
+        let (fault_file, log) = (folder.path().join("trouble"), folder.path().join("log"));
         let options = [
             "mode=right",
             "fail_from=1",
             "hang=create",
-            &format!("while={}", trouble.display()),
+            &format!("while={}", fault_file.display()),
             &format!("log={}", log.display()),
         ];
-        let stage = with_camera(&set.dataset, broker.port(), &options);
-        let config = stage.config().replace("timeout_s = 5", "timeout_s = 60");
+        let fixture = with_camera(&reference.dataset, broker.port(), &options);
+        let config = fixture.config().replace("timeout_s = 5", "timeout_s = 60");
         let start = || {
-            let path = stage.path("handloom.toml");
-            let cache = stage.path("cache").display().to_string();
+            let path = fixture.path("handloom.toml");
+            let cache = fixture.path("cache").display().to_string();
             let environment = [
                 ("HANDLOOM_RUN_ACCELERATOR", "prefer:custom"),
                 ("HANDLOOM_LOG", "debug"),
@@ -191,34 +199,34 @@ fn a_stop_is_heard_while_a_device_hangs_at_opening() {
         if is_first {
             assert_eq!(daemon.stop(), Some(75));
         }
-        fs::write(&trouble, "").unwrap();
+        fs::write(&fault_file, "").unwrap();
         if is_first {
             daemon = start();
         }
-        plugin::until_it_hangs(&log);
+        plugin::wait_until_hanging(&log);
         let since = Instant::now();
         daemon.signal("TERM");
         assert_eq!(daemon.wait(), Some(75), "{}", daemon.log());
         let took = since.elapsed();
-        assert!(took < plugin::STOP, "{took:?} {}", daemon.log());
-        let last = said(&ears, topics::STATUS).pop().unwrap();
+        assert!(took < STOP_TIMEOUT, "{took:?} {}", daemon.log());
+        let last = published(&subscriber, topics::STATUS).pop().unwrap();
         assert_eq!(last["status"], "stopped", "{}", daemon.log());
-        assert_eq!(faults(&ears), [Value::Null; 0]);
+        assert_eq!(faults(&subscriber), [Value::Null; 0]);
     };
     check(true);
     check(false);
 }
 
-/// The same with a camera that sees a hand.
-fn with_camera(dataset: &Path, port: u16, options: &[&str]) -> Stage {
-    let mut stage = stage(dataset, Some(port), options);
-    let hand = stage.path("hand.png");
-    still(&hand);
-    stage.add(&filming(&hand));
-    stage
+/// The [`fixture`] with a camera that sees a hand.
+fn with_camera(dataset: &Path, port: u16, options: &[&str]) -> DaemonFixture {
+    let mut fixture = fixture(dataset, Some(port), options);
+    let hand = fixture.path("hand.png");
+    write_hand_image(&hand);
+    fixture.add(&camera_config(&hand));
+    fixture
 }
 
-/// How many delegates were made, and how many there were at most at a time, by the plugin's log.
+/// From the plugin's log: how many delegates were created, and how many were open at most at the same time.
 fn delegates(log: &Path) -> (usize, usize) {
     let (mut made, mut open, mut most) = (0_usize, 0_usize, 0);
     for line in fs::read_to_string(log).unwrap().lines() {
@@ -231,163 +239,179 @@ fn delegates(log: &Path) -> (usize, usize) {
     (made, most)
 }
 
-/// What the manifest says of the takes' backends.
-fn backends_of_takes(stage: &Stage) -> Vec<String> {
-    let lines = manifest(&stage.out().join("camera"));
+/// The takes' backends, from the manifest.
+fn backends_of_takes(fixture: &DaemonFixture) -> Vec<String> {
+    let lines = manifest(&fixture.out().join("camera"));
     let backends = lines.iter().map(|l| l["clip"]["backend"].as_str().unwrap());
     backends.map(str::to_owned).collect()
 }
 
 #[test]
 fn job_and_camera_share_one_device() {
-    let (broker, ears) = broker();
-    let set = set(SHORT);
+    let (broker, subscriber) = broker();
+    let reference = reference_job(SHORT);
     let folder = test_support::scratch();
     let log = folder.path().join("log");
     let option = format!("log={}", log.display());
-    let stage = with_camera(&set.dataset, broker.port(), &["mode=right", &option]);
-    let mut daemon = start(&stage, "require:custom", &[]);
+    let fixture = with_camera(&reference.dataset, broker.port(), &["mode=right", &option]);
+    let mut daemon = start(&fixture, "require:custom", &[]);
     let one = json!({"id": "r1", "gloss": "book", "count": 2});
     daemon.until("the camera", |daemon| {
         daemon.log().contains("camera opened")
     });
-    asks(&mut daemon, &ears, "record", &one, "succeeded");
+    request_recording(&mut daemon, &subscriber, "record", &one, "succeeded");
     daemon.until("the job's end", |daemon| {
         daemon.log().contains("the job is done")
     });
     assert_eq!(
-        backend(&ears),
+        backend(&subscriber),
         ("custom".to_owned(), "requested".to_owned())
     );
     assert_eq!(daemon.stop(), Some(0));
-    // A delegate for each model: once measured, once opened, never side by side.
+    // Each model has one delegate for the benchmark and later one for the work, never both at once.
     assert_eq!(delegates(&log), (4, 2));
-    assert_eq!(backends_of_takes(&stage), ["custom"; 2]);
-    let lines = manifest(&stage.out());
+    assert_eq!(backends_of_takes(&fixture), ["custom"; 2]);
+    let lines = manifest(&fixture.out());
     let mut backends = lines.iter().filter_map(|l| l["clip"]["backend"].as_str());
     assert!(backends.all(|backend| backend == "custom"), "{lines:?}");
-    assert_eq!(faults(&ears), [Value::Null; 0]);
-    stage.gave(&set.reference);
+    assert_eq!(faults(&subscriber), [Value::Null; 0]);
+    fixture.assert_results(&reference.out);
 }
 
 #[test]
-fn one_that_job_and_camera_share_is_lost_once() {
-    let (broker, ears) = broker();
-    let set = set(LONG);
+fn a_backend_shared_by_job_and_camera_is_lost_once() {
+    let (broker, subscriber) = broker();
+    let reference = reference_job(LONG);
     let folder = test_support::scratch();
-    let (trouble, log) = (folder.path().join("trouble"), folder.path().join("log"));
+    let (fault_file, log) = (folder.path().join("trouble"), folder.path().join("log"));
     let options = [
         "mode=right",
         "fail_from=1",
-        &format!("while={}", trouble.display()),
+        &format!("while={}", fault_file.display()),
         &format!("log={}", log.display()),
     ];
-    let stage = with_camera(&set.dataset, broker.port(), &options);
-    let mut daemon = start(&stage, "prefer:custom", &[]);
+    let fixture = with_camera(&reference.dataset, broker.port(), &options);
+    let mut daemon = start(&fixture, "prefer:custom", &[]);
     daemon.until("job and camera", |daemon| {
         daemon.log().contains("clip recorded") && daemon.log().contains("camera opened")
     });
-    fs::write(&trouble, "").unwrap();
-    daemon.until("the CPU", |_| backend(&ears).0 == "cpu");
+    fs::write(&fault_file, "").unwrap();
+    daemon.until("the CPU", |_| backend(&subscriber).0 == "cpu");
     let one = json!({"id": "r1", "gloss": "book"});
-    asks(&mut daemon, &ears, "record", &one, "succeeded");
+    request_recording(&mut daemon, &subscriber, "record", &one, "succeeded");
     daemon.until("the job's end", |daemon| {
         daemon.log().contains("the job is done")
     });
-    let told = faults(&ears);
+    let published_faults = faults(&subscriber);
     let lost = |f: &&Value| f["reason"].as_str().unwrap().contains("given up");
-    assert_eq!(told.iter().filter(lost).count(), 1, "{told:?}");
-    assert!(lost(&told.last().unwrap()), "{told:?}");
+    assert_eq!(
+        published_faults.iter().filter(lost).count(),
+        1,
+        "{published_faults:?}"
+    );
+    assert!(
+        lost(&published_faults.last().unwrap()),
+        "{published_faults:?}"
+    );
     assert_eq!(daemon.stop(), Some(0));
     assert_eq!(delegates(&log).1, 2, "{log:?}");
-    assert_eq!(backends_of_takes(&stage), ["cpu"]);
-    stage.gave(&set.reference);
+    assert_eq!(backends_of_takes(&fixture), ["cpu"]);
+    fixture.assert_results(&reference.out);
 }
 
-/// What the job opens again is the camera's, too, and `state` names what both use.
+/// The camera also uses the device that the job opens again, and `state` names their common backend.
 #[test]
 fn a_camera_goes_back_to_a_device_that_the_job_has_opened_again() {
-    let (broker, ears) = broker();
-    let set = set(SHORT);
+    let (broker, subscriber) = broker();
+    let reference = reference_job(SHORT);
     let folder = test_support::scratch();
-    let (trouble, log) = (folder.path().join("trouble"), folder.path().join("log"));
+    let (fault_file, log) = (folder.path().join("trouble"), folder.path().join("log"));
     let options = [
         "mode=right",
         "fail_from=1",
-        &format!("while={}", trouble.display()),
+        &format!("while={}", fault_file.display()),
         &format!("log={}", log.display()),
     ];
-    let stage = with_camera(&set.dataset, broker.port(), &options);
-    let mut daemon = start(&stage, "prefer:custom", &[]);
+    let fixture = with_camera(&reference.dataset, broker.port(), &options);
+    let mut daemon = start(&fixture, "prefer:custom", &[]);
     daemon.until("the job's end, and the camera", |daemon| {
         daemon.log().contains("the job is done") && daemon.log().contains("camera opened")
     });
-    fs::write(&trouble, "").unwrap();
-    daemon.until("the CPU", |_| backend(&ears).0 == "cpu");
+    fs::write(&fault_file, "").unwrap();
+    daemon.until("the CPU", |_| backend(&subscriber).0 == "cpu");
     let take = |daemon: &mut Daemon, id: &str| {
         let one = json!({"id": id, "gloss": "book"});
-        asks(daemon, &ears, "record", &one, "succeeded");
+        request_recording(daemon, &subscriber, "record", &one, "succeeded");
     };
     take(&mut daemon, "r1");
-    fs::remove_file(&trouble).unwrap();
-    obeys(&mut daemon, &ears, "rescan", "again", "succeeded");
+    fs::remove_file(&fault_file).unwrap();
+    command_with_result(&mut daemon, &subscriber, "rescan", "again", "succeeded");
     daemon.until("the accelerator", |daemon| {
-        backend(&ears).0 == "custom" && daemon.log().contains("camera uses the accelerator again")
+        backend(&subscriber).0 == "custom"
+            && daemon.log().contains("camera uses the accelerator again")
     });
     take(&mut daemon, "r2");
     assert_eq!(daemon.stop(), Some(0));
-    assert_eq!(backends_of_takes(&stage), ["cpu", "custom"]);
+    assert_eq!(backends_of_takes(&fixture), ["cpu", "custom"]);
     assert_eq!(delegates(&log).1, 2, "{log:?}");
 }
 
-/// Required and not to be had: the daemon ends, with a job or without one, and says so once.
+/// When the required backend is unavailable, the daemon reports it once and ends, with or without a job.
 #[test]
-fn a_camera_without_its_required_accelerator_ends_the_daemon_aloud() {
+fn a_camera_without_its_required_accelerator_ends_the_daemon() {
     let check = |dataset: &Path| {
-        let (broker, ears) = broker();
+        let (broker, subscriber) = broker();
         let options = ["mode=right", "abort=create"];
-        let stage = with_camera(dataset, broker.port(), &options);
-        let mut daemon = start(&stage, "require:custom", &[]);
+        let fixture = with_camera(dataset, broker.port(), &options);
+        let mut daemon = start(&fixture, "require:custom", &[]);
         assert_eq!(daemon.wait(), Some(69), "{}", daemon.log());
-        let told = faults(&ears);
+        let published_faults = faults(&subscriber);
         assert!(
-            told.len() == 1 && told[0]["reason"].as_str().unwrap().contains("crashed"),
-            "{told:?}"
+            published_faults.len() == 1
+                && published_faults[0]["reason"]
+                    .as_str()
+                    .unwrap()
+                    .contains("crashed"),
+            "{published_faults:?}"
         );
-        assert_eq!(state(&ears).0, "error");
+        assert_eq!(state(&subscriber).0, "error");
         let log = daemon.log();
         let faults = log.matches("fault component=\"accelerator\"").count();
         assert_eq!(faults, 1, "{log}");
     };
     check(Path::new(""));
-    check(&set(SHORT).dataset);
+    check(&reference_job(SHORT).dataset);
 }
 
-/// Required and lost at work: the same, and what was taken until then is there for the next start.
+/// When the required backend is lost at run time, the daemon reports it once and ends. It keeps the takes so far.
 #[test]
-fn a_camera_whose_required_accelerator_is_lost_ends_the_daemon_aloud() {
+fn a_camera_whose_required_accelerator_is_lost_ends_the_daemon() {
     let check = |dataset: &Path| {
-        let (broker, ears) = broker();
+        let (broker, subscriber) = broker();
         let folder = test_support::scratch();
-        let trouble = folder.path().join("trouble");
-        let option = format!("while={}", trouble.display());
+        let fault_file = folder.path().join("trouble");
+        let option = format!("while={}", fault_file.display());
         let options = ["mode=right", "fail_from=1", &option];
-        let stage = with_camera(dataset, broker.port(), &options);
-        let mut daemon = start(&stage, "require:custom", &[]);
+        let fixture = with_camera(dataset, broker.port(), &options);
+        let mut daemon = start(&fixture, "require:custom", &[]);
         daemon.until("the camera", |daemon| {
             daemon.log().contains("camera opened")
         });
         let many = json!({"id": "r1", "gloss": "book", "count": 100});
-        ears.publish("handloom/box/cmd/record", false, many.to_string());
+        subscriber.publish("handloom/box/cmd/record", false, many.to_string());
         daemon.until("a take", |daemon| daemon.log().contains("id=\"box-00000\""));
-        fs::write(&trouble, "").unwrap();
+        fs::write(&fault_file, "").unwrap();
         assert_eq!(daemon.wait(), Some(69), "{}", daemon.log());
-        let told = faults(&ears);
+        let published_faults = faults(&subscriber);
         let lost = |f: &&Value| f["reason"].as_str().unwrap().contains("failed for good");
-        assert_eq!(told.iter().filter(lost).count(), 1, "{told:?}");
-        assert_eq!(answers(&ears, "r1")[0], "accepted");
-        assert!(!backends_of_takes(&stage).is_empty());
+        assert_eq!(
+            published_faults.iter().filter(lost).count(),
+            1,
+            "{published_faults:?}"
+        );
+        assert_eq!(reply_states(&subscriber, "r1")[0], "accepted");
+        assert!(!backends_of_takes(&fixture).is_empty());
     };
     check(Path::new(""));
-    check(&set(LONG).dataset);
+    check(&reference_job(LONG).dataset);
 }

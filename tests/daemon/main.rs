@@ -1,4 +1,4 @@
-//! The daemon as a process: its job, its commands, its word to broker and service manager, against a real mosquitto.
+//! The daemon as a process, with a real mosquitto: its job, its commands, its MQTT messages, its service manager.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,12 +11,12 @@
 mod accelerator;
 mod camera;
 mod commands;
+mod faults;
+mod fixture;
 mod malformed;
 mod mqtt;
 mod outages;
 mod schemas;
 mod service;
 mod shard;
-mod stage;
-mod troubles;
 mod work;

@@ -1,15 +1,16 @@
-//! The broker dies, comes back, or is not there: nothing of `batch` and `fault` is lost, and the job does not notice.
+//! The broker is killed, restarted or absent: no message on `batch` or `fault` is lost, and the job is not affected.
 //!
-//! # What is guaranteed, and what these tests see to
+//! # What is guaranteed, and what these tests check
 //!
-//! A message leaves the outbox when the broker has acknowledged it, and then it is the broker's. A broker that dies
-//! with what it acknowledged and has not handed on yet loses it; no sender can mend that. mosquitto writes a message
-//! to the sockets of those who listen before it writes the sender's PUBACK, so what a connected listener on the same
-//! machine has not got when the broker is killed was not acknowledged either. Hence the gate: it lets the daemon
-//! reach a broker only while the listener is subscribed there. The broker is killed at any moment.
+//! A message leaves the outbox when the broker has acknowledged it. A broker that is killed between its PUBACK and
+//! the delivery to subscribers loses the message, and no sender can prevent that. mosquitto writes a message to its
+//! subscribers' sockets before it writes the sender's PUBACK. So a message that a connected subscriber on the same
+//! machine has not received when the broker is killed was not acknowledged either. For this reason the gate lets the
+//! daemon reach the broker only while the subscriber is connected. The broker is killed at random times.
 
-use crate::stage::{
-    LONG, SLOWLY, Stage, answers, command, distinct, is_done, listen, said, set, topic, words,
+use crate::fixture::{
+    DaemonFixture, LONG, ONE_WORKER, command, distinct, field_values, is_done, published,
+    reference_job, reply_states, subscribe_to_fleet, topic,
 };
 use crate::work::assert_reported;
 use handloom::messages::topics;
@@ -17,128 +18,148 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use test_support::broker::Broker;
 use test_support::daemon::Daemon;
-use test_support::gate::Gate;
 use test_support::listener::Listener;
-use test_support::{Dice, say};
+use test_support::tcp_gate::TcpGate;
+use test_support::{TestRng, print_note};
 
 /// How often the broker is killed.
 const KILLS: usize = 20;
-/// Clips of a job that is to last that long, also when a quick machine does 20 of them between two kills.
+/// Clips of a job that outlasts the kills, even on a machine that processes 20 clips between two kills.
 const CLIPS: usize = 120;
 
-/// Clips that are done, as told last.
-fn done(ears: &Listener) -> usize {
-    let last = said(ears, topics::PROGRESS).pop().unwrap_or_default();
+/// Clips that are done, as last published.
+fn done(subscriber: &Listener) -> usize {
+    let last = published(subscriber, topics::PROGRESS)
+        .pop()
+        .unwrap_or_default();
     usize::try_from(last["done"].as_u64().unwrap_or(0)).unwrap()
 }
 
-/// How often the daemon said `online`, not counting what a broker kept.
-fn onlines(ears: &Listener) -> usize {
-    let all = ears.on(&topic(topics::STATUS)).into_iter();
+/// How often the daemon published `online`, without the broker's retained copies.
+fn onlines(subscriber: &Listener) -> usize {
+    let all = subscriber.on(&topic(topics::STATUS)).into_iter();
     all.filter(|m| !m.retained && m.json()["status"] == "online")
         .count()
 }
 
-/// Sends a command until it has its last word: a broker that forgets its sessions may not know yet that the daemon
-/// listens. Under the same id it is obeyed once.
-fn insist(daemon: &mut Daemon, ears: &Listener, name: &str, id: &str) {
+/// Sends a command until it has succeeded: after the restart of a broker without persistence, the daemon may not be
+/// subscribed yet. The daemon executes a command id only once.
+fn send_until_succeeded(daemon: &mut Daemon, subscriber: &Listener, name: &str, id: &str) {
     let mut sent: Option<Instant> = None;
     daemon.until(id, |_| {
         if sent.is_none_or(|at| at.elapsed() > Duration::from_secs(2)) {
-            command(ears, name, id);
+            command(subscriber, name, id);
             sent = Some(Instant::now());
         }
-        answers(ears, id).last().is_some_and(|a| a == "succeeded")
+        reply_states(subscriber, id)
+            .last()
+            .is_some_and(|a| a == "succeeded")
     });
 }
 
-/// Waits for the end of the job and of all that is to be said of it, stops the daemon, looks at what was seen, and says
-/// it in a line that begins with `what`.
-fn conclude(what: &str, mut daemon: Daemon, ears: &Listener, stage: &Stage, clips: usize) {
-    let count = |channel| distinct(ears, channel).0.len();
-    // However slow the machine is, as long as it goes on.
-    while !is_done(ears) {
-        let before = done(ears);
-        daemon.until("a further clip", |_| is_done(ears) || done(ears) > before);
+/// Waits for the end of the job and for all its messages, stops the daemon, checks the results and the messages, and
+/// prints their counts in a line that begins with `what`.
+fn conclude(
+    what: &str,
+    mut daemon: Daemon,
+    subscriber: &Listener,
+    fixture: &DaemonFixture,
+    clips: usize,
+) {
+    let count = |channel| distinct(subscriber, channel).0.len();
+    // There is no time limit for the job as long as it progresses.
+    while !is_done(subscriber) {
+        let before = done(subscriber);
+        daemon.until("a further clip", |_| {
+            is_done(subscriber) || done(subscriber) > before
+        });
     }
     daemon.until("all messages", |_| {
-        is_done(ears)
+        is_done(subscriber)
             && count(topics::BATCH) == clips.div_ceil(3)
             && count(topics::FAULT) >= clips / 8
     });
     assert_eq!(
-        words(ears, topics::STATUS, "status").last().unwrap(),
+        field_values(subscriber, topics::STATUS, "status")
+            .last()
+            .unwrap(),
         "online"
     );
     assert_eq!(daemon.stop(), Some(0), "{}", daemon.log());
-    test_support::listener::eventually("the farewell", || {
-        words(ears, topics::STATUS, "status").last().unwrap() == "stopped"
+    test_support::listener::eventually("the stopped status", || {
+        field_values(subscriber, topics::STATUS, "status")
+            .last()
+            .unwrap()
+            == "stopped"
     });
-    assert_eq!(daemon.read_twice(), [""; 0]);
-    stage.gave(&set(clips).reference);
-    assert_reported(ears, &stage.out());
-    let (batches, batches_again) = distinct(ears, topics::BATCH);
-    let (faults, faults_again) = distinct(ears, topics::FAULT);
-    say(&format!(
-        "{what}, {} batches ({batches_again} again), {} faults ({faults_again} again)",
+    assert_eq!(daemon.reprocessed_clips(), [""; 0]);
+    fixture.assert_results(&reference_job(clips).out);
+    assert_reported(subscriber, &fixture.out());
+    let (batches, batches_again) = distinct(subscriber, topics::BATCH);
+    let (faults, faults_again) = distinct(subscriber, topics::FAULT);
+    print_note(&format!(
+        "{what}, {} batches ({batches_again} repeated), {} faults ({faults_again} repeated)",
         batches.len(),
         faults.len()
     ));
 }
 
-/// At most 1.5 attempts to connect in a second.
+/// Asserts at most 1.5 connection attempts per second, and returns the rate.
 #[track_caller]
-fn assert_patient(gate: &Gate, begun: Instant) -> f64 {
+fn assert_reconnect_rate(gate: &TcpGate, begun: Instant) -> f64 {
     let attempts = u32::try_from(gate.attempts()).unwrap();
     let rate = f64::from(attempts) / begun.elapsed().as_secs_f64();
-    assert!(rate <= 1.5, "{attempts} attempts, {rate} in a second");
+    assert!(rate <= 1.5, "{attempts} attempts, {rate} per second");
     rate
 }
 
 fn kills(persistence: bool) {
-    let set = set(CLIPS);
+    let reference = reference_job(CLIPS);
     let mut broker = Broker::start(persistence);
-    let gate = Gate::to(broker.port());
-    let ears = listen(broker.port());
-    let stage = Stage::over(&set.dataset, Some(gate.port()), SLOWLY);
-    let mut dice = Dice::new(u64::from(persistence));
+    let gate = TcpGate::to(broker.port());
+    let subscriber = subscribe_to_fleet(broker.port());
+    let fixture = DaemonFixture::with_dataset(&reference.dataset, Some(gate.port()), ONE_WORKER);
+    let mut rng = TestRng::new(u64::from(persistence));
     let begun = Instant::now();
-    let mut daemon = stage.start(&[]);
+    let mut daemon = fixture.start(&[]);
     let mut commands = 1;
     let mut is_paused = false;
     for kill in 1..=KILLS {
-        let before = onlines(&ears);
+        let before = onlines(&subscriber);
         gate.open();
-        daemon.until("a connection", |_| onlines(&ears) > before);
-        // A machine that is ahead of the outages is held back: the job is to outlast them.
-        let is_ahead = done(&ears) > CLIPS / 3 * kill / KILLS;
+        daemon.until("a connection", |_| onlines(&subscriber) > before);
+        // The job must outlast the outages, so it is paused while it is ahead of them.
+        let is_ahead = done(&subscriber) > CLIPS / 3 * kill / KILLS;
         if is_ahead != is_paused {
             is_paused = is_ahead;
             commands += 1;
             let name = if is_paused { "pause" } else { "resume" };
-            insist(&mut daemon, &ears, name, &format!("{name} {kill}"));
+            send_until_succeeded(&mut daemon, &subscriber, name, &format!("{name} {kill}"));
         }
-        sleep(Duration::from_millis(dice.below(600) as u64));
+        sleep(Duration::from_millis(rng.below(600) as u64));
         broker.kill();
         gate.close();
-        sleep(Duration::from_millis(dice.below(400) as u64));
+        sleep(Duration::from_millis(rng.below(400) as u64));
         broker.restart();
-        ears.wait_subscribed(kill + 1);
+        subscriber.wait_subscribed(kill + 1);
     }
-    assert!(!is_done(&ears), "the job was over before the outages were");
-    let before = onlines(&ears);
+    assert!(
+        !is_done(&subscriber),
+        "the job ended before the outages did"
+    );
+    let before = onlines(&subscriber);
     gate.open();
-    daemon.until("a connection", |_| onlines(&ears) > before);
-    insist(&mut daemon, &ears, "resume", "resume at last");
-    let rate = assert_patient(&gate, begun);
+    daemon.until("a connection", |_| onlines(&subscriber) > before);
+    send_until_succeeded(&mut daemon, &subscriber, "resume", "resume at last");
+    let rate = assert_reconnect_rate(&gate, begun);
     let seconds = begun.elapsed().as_secs();
     let what = format!(
-        "broker {} disk: {KILLS} kills in {seconds} s, {} attempts, {rate:.2} in a second, {} commands",
+        "broker {} disk: {KILLS} kills in {seconds} s, {} attempts, {rate:.2} per second, {} commands",
         if persistence { "with" } else { "without" },
         gate.attempts(),
         commands
     );
-    conclude(&what, daemon, &ears, &stage, CLIPS);
+    conclude(&what, daemon, &subscriber, &fixture, CLIPS);
 }
 
 #[test]
@@ -152,22 +173,22 @@ fn twenty_kills_of_a_broker_without_a_disk_lose_nothing() {
 }
 
 #[test]
-fn a_broker_that_comes_late_is_told_everything() {
-    let set = set(LONG);
+fn a_late_broker_receives_everything() {
+    let reference = reference_job(LONG);
     let mut broker = Broker::start(false);
-    let gate = Gate::to(broker.port());
+    let gate = TcpGate::to(broker.port());
     broker.kill();
-    let stage = Stage::over(&set.dataset, Some(gate.port()), SLOWLY);
+    let fixture = DaemonFixture::with_dataset(&reference.dataset, Some(gate.port()), ONE_WORKER);
     let begun = Instant::now();
-    let mut daemon = stage.start(&[]);
+    let mut daemon = fixture.start(&[]);
     daemon.until("half of the job", |d| d.recorded().len() >= LONG / 2);
     let attempts = gate.attempts();
     assert!(attempts > 0);
     gate.close();
     broker.restart();
-    let ears = listen(broker.port());
+    let subscriber = subscribe_to_fleet(broker.port());
     gate.open();
-    let rate = assert_patient(&gate, begun);
-    let what = format!("broker late: {attempts} attempts in vain, {rate:.2} in a second");
-    conclude(&what, daemon, &ears, &stage, LONG);
+    let rate = assert_reconnect_rate(&gate, begun);
+    let what = format!("late broker: {attempts} failed attempts, {rate:.2} per second");
+    conclude(&what, daemon, &subscriber, &fixture, LONG);
 }

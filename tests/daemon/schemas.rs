@@ -1,11 +1,13 @@
-//! The messages as they are on the wire: one of each channel, with what differs from run to run blotted out.
+//! The wire format: one message of each channel, with placeholders for values that differ between runs.
 
-use crate::stage::{Stage, broker, is_done, obeys, said, write_metadata};
+use crate::fixture::{
+    DaemonFixture, broker, command_with_result, is_done, published, write_metadata,
+};
 use handloom::messages::topics;
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// What differs from run to run.
+/// Fields whose values differ between runs.
 const VARIES: [&str; 8] = [
     "ts",
     "seq",
@@ -17,7 +19,7 @@ const VARIES: [&str; 8] = [
     "workers_max",
 ];
 
-/// What not every moment or machine has.
+/// Fields that are null at some times or on some machines.
 const MAY_BE_NULL: [&str; 9] = [
     "clips_per_min",
     "eta_s",
@@ -30,11 +32,11 @@ const MAY_BE_NULL: [&str; 9] = [
     "mirror_waiting",
 ];
 
-/// Puts its type in the place of every value that differs; of all values but the version when `all`.
-fn blot(message: &mut Value, all: bool) {
+/// Replaces each value that differs with the name of its type. With `all`, replaces every value but the version.
+fn redact(message: &mut Value, all: bool) {
     for (key, value) in message.as_object_mut().into_iter().flatten() {
         if value.is_object() {
-            blot(value, all);
+            redact(value, all);
         } else if MAY_BE_NULL.contains(&key.as_str()) {
             *value = "[may be null]".into();
         } else if VARIES.contains(&key.as_str()) || (all && key != "v") {
@@ -51,15 +53,15 @@ fn blot(message: &mut Value, all: bool) {
 
 #[test]
 fn the_messages_of_all_channels() {
-    let (broker, ears) = broker();
-    let stage = Stage::with_own(4, Some(broker.port()), "");
+    let (broker, subscriber) = broker();
+    let fixture = DaemonFixture::with_own_dataset(4, Some(broker.port()), "");
     let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
-    write_metadata(stage.dataset(), &ids(&["000", "001"]), &ids(&["003"]));
-    let mut daemon = stage.start(&[]);
-    daemon.until("the end", |_| is_done(&ears));
-    obeys(&mut daemon, &ears, "rescan", "3f2a", "succeeded");
-    let last = |channel: &str| said(&ears, channel).pop();
-    let told = [
+    write_metadata(fixture.dataset(), &ids(&["000", "001"]), &ids(&["003"]));
+    let mut daemon = fixture.start(&[]);
+    daemon.until("the end", |_| is_done(&subscriber));
+    command_with_result(&mut daemon, &subscriber, "rescan", "3f2a", "succeeded");
+    let last = |channel: &str| published(&subscriber, channel).pop();
+    let channels = [
         topics::STATUS,
         topics::STATE,
         topics::PROGRESS,
@@ -69,14 +71,14 @@ fn the_messages_of_all_channels() {
         topics::REPLY,
     ];
     daemon.until("a message of each channel", |_| {
-        told.iter().all(|channel| last(channel).is_some())
+        channels.iter().all(|channel| last(channel).is_some())
             && last(topics::PROGRESS).is_some_and(|p| p["done"] == 3)
-            && is_done(&ears)
+            && is_done(&subscriber)
     });
     let mut text = String::new();
-    for channel in told {
+    for channel in channels {
         let mut message = last(channel).unwrap();
-        blot(&mut message, channel == topics::HEALTH);
+        redact(&mut message, channel == topics::HEALTH);
         writeln!(text, "{channel} {message:#}").unwrap();
     }
     insta::assert_snapshot!(text);

@@ -1,8 +1,8 @@
-//! The job: what comes out and what is told of it, also when the process is ended in the middle.
+//! The job: its results and its messages, also when the process is stopped midway.
 
-use crate::stage::{
-    LONG, SHORT, SLOWLY, Stage, assert_no_gap, broker, distinct, is_done, listen, said, set, topic,
-    words,
+use crate::fixture::{
+    DaemonFixture, LONG, ONE_WORKER, SHORT, assert_no_gap, broker, distinct, field_values, is_done,
+    published, reference_job, subscribe_to_fleet, topic,
 };
 use handloom::digest::sha256_hex;
 use handloom::messages::topics;
@@ -14,11 +14,11 @@ use test_support::daemon::Daemon;
 use test_support::listener::{Listener, eventually};
 use test_support::manifest;
 
-/// Asserts that what was said on `batch` and `fault` is what is in the output folder.
+/// Asserts that the messages on `batch` and `fault` match the output folder.
 #[track_caller]
-pub(crate) fn assert_reported(ears: &Listener, out: &Path) {
+pub(crate) fn assert_reported(subscriber: &Listener, out: &Path) {
     let lines = manifest(out);
-    let batches: BTreeMap<u64, Value> = said(ears, topics::BATCH)
+    let batches: BTreeMap<u64, Value> = published(subscriber, topics::BATCH)
         .into_iter()
         .map(|b| (b["batch"].as_u64().unwrap(), b))
         .collect();
@@ -34,9 +34,9 @@ pub(crate) fn assert_reported(ears: &Listener, out: &Path) {
         next = batch["clips"][1].as_u64().unwrap() + 1;
         assert_eq!(batch["last"], number + 1 == files as u64, "{batch}");
     }
-    // Every instance of our datasets is planned.
+    // The plan contains every instance of the test datasets.
     assert_eq!(next, lines.len() as u64);
-    let faults = distinct(ears, topics::FAULT).0.into_iter();
+    let faults = distinct(subscriber, topics::FAULT).0.into_iter();
     let clips: Vec<Value> = faults
         .filter(|f| f["component"] == "clip")
         .map(|f| json!([f["clip"]["gloss"], f["clip"]["video_id"], f["reason"]]))
@@ -47,17 +47,17 @@ pub(crate) fn assert_reported(ears: &Listener, out: &Path) {
         .map(|l| json!([l["gloss"], l["video_id"], l["reason"]]))
         .collect();
     assert_eq!(clips, unreadable);
-    assert_no_gap(ears, topics::BATCH);
-    assert_no_gap(ears, topics::FAULT);
+    assert_no_gap(subscriber, topics::BATCH);
+    assert_no_gap(subscriber, topics::FAULT);
 }
 
-/// What a newcomer is told of `status`, `state` and `progress`.
+/// The retained messages on `status`, `state` and `progress`, as a newly connected subscriber receives them.
 fn retained(port: u16) -> [Value; 3] {
-    let newcomer = listen(port);
+    let late_subscriber = subscribe_to_fleet(port);
     let channels = [topics::STATUS, topics::STATE, topics::PROGRESS];
     let kept = || {
         channels.map(|channel| {
-            let messages = newcomer.on(&topic(channel)).into_iter();
+            let messages = late_subscriber.on(&topic(channel)).into_iter();
             let last = messages.rev().find(|m| m.retained);
             last.map(|m| m.json())
         })
@@ -70,22 +70,29 @@ fn retained(port: u16) -> [Value; 3] {
 
 #[test]
 fn a_job_is_reported_from_its_beginning_to_its_end() {
-    let set = set(SHORT);
-    let (broker, ears) = broker();
-    let stage = Stage::over(&set.dataset, Some(broker.port()), "");
-    let mut daemon = stage.start(&[]);
-    let last_progress = || said(&ears, topics::PROGRESS).pop().unwrap_or_default();
+    let reference = reference_job(SHORT);
+    let (broker, subscriber) = broker();
+    let fixture = DaemonFixture::with_dataset(&reference.dataset, Some(broker.port()), "");
+    let mut daemon = fixture.start(&[]);
+    let last_progress = || {
+        published(&subscriber, topics::PROGRESS)
+            .pop()
+            .unwrap_or_default()
+    };
     daemon.until("the end", |_| {
-        is_done(&ears)
-            && said(&ears, topics::BATCH).len() == 3
-            && said(&ears, topics::FAULT).len() == 1
+        is_done(&subscriber)
+            && published(&subscriber, topics::BATCH).len() == 3
+            && published(&subscriber, topics::FAULT).len() == 1
             && last_progress()["done"] == SHORT
     });
-    stage.gave(&set.reference);
-    assert_reported(&ears, &stage.out());
-    assert_eq!(words(&ears, topics::STATUS, "status"), ["online"]);
-    let states = words(&ears, topics::STATE, "state");
-    // What comes before may be over before there is a connection.
+    fixture.assert_results(&reference.out);
+    assert_reported(&subscriber, &fixture.out());
+    assert_eq!(
+        field_values(&subscriber, topics::STATUS, "status"),
+        ["online"]
+    );
+    let states = field_values(&subscriber, topics::STATE, "state");
+    // Earlier states may pass before the daemon is connected.
     let work = states
         .iter()
         .position(|state| state == "processing")
@@ -96,7 +103,7 @@ fn a_job_is_reported_from_its_beginning_to_its_end() {
             .all(|state| ["idle", "scanning"].contains(&state.as_str()))
     );
     assert_eq!(states[work..], ["processing", "idle"]);
-    let progress = said(&ears, topics::PROGRESS);
+    let progress = published(&subscriber, topics::PROGRESS);
     let last = last_progress();
     assert_eq!((&last["done"], &last["total"]), (&json!(8), &json!(8)));
     let states = json!({"accepted": 6, "too_short": 1, "unreadable": 1});
@@ -113,8 +120,8 @@ fn a_job_is_reported_from_its_beginning_to_its_end() {
     assert_eq!(state["state"], "idle");
     assert_eq!(progress, last);
     assert_eq!(daemon.stop(), Some(0));
-    eventually("the farewell", || {
-        words(&ears, topics::STATUS, "status") == ["online", "stopped"]
+    eventually("the stopped status", || {
+        field_values(&subscriber, topics::STATUS, "status") == ["online", "stopped"]
     });
     let [status, state, progress] = retained(broker.port());
     assert_eq!(status["status"], "stopped");
@@ -124,23 +131,23 @@ fn a_job_is_reported_from_its_beginning_to_its_end() {
 
 /// Waits until `more` further clips are recorded.
 #[track_caller]
-pub(crate) fn go_on(daemon: &mut Daemon, more: usize) {
+pub(crate) fn wait_for_more_clips(daemon: &mut Daemon, more: usize) {
     let enough = daemon.recorded().len() + more;
     daemon.until("further clips", |d| d.recorded().len() >= enough);
 }
 
 #[test]
-fn a_job_that_is_ended_in_the_middle_goes_on_at_the_next_start() {
-    let set = set(LONG);
-    let (broker, ears) = broker();
-    let stage = Stage::over(&set.dataset, Some(broker.port()), SLOWLY);
-    let statuses = || words(&ears, topics::STATUS, "status");
+fn a_stopped_job_resumes_at_the_next_start() {
+    let reference = reference_job(LONG);
+    let (broker, subscriber) = broker();
+    let fixture = DaemonFixture::with_dataset(&reference.dataset, Some(broker.port()), ONE_WORKER);
+    let statuses = || field_values(&subscriber, topics::STATUS, "status");
     let mut expected = Vec::new();
-    let mut daemon = stage.start(&[]);
+    let mut daemon = fixture.start(&[]);
     for signal in ["TERM", "KILL", "INT", "KILL"] {
         expected.push("online");
         daemon.until("online", |_| statuses() == expected);
-        go_on(&mut daemon, 3);
+        wait_for_more_clips(&mut daemon, 3);
         if signal == "KILL" {
             daemon.kill();
             expected.push("offline");
@@ -148,38 +155,38 @@ fn a_job_that_is_ended_in_the_middle_goes_on_at_the_next_start() {
             assert_eq!(daemon.stop_by(signal), Some(75), "{}", daemon.log());
             expected.push("stopped");
         }
-        eventually("the last word", || statuses() == expected);
-        assert!(!stage.out().join("wlasl_landmarks.npz").exists());
-        daemon = stage.start(&[]);
+        eventually("the final status", || statuses() == expected);
+        assert!(!fixture.out().join("wlasl_landmarks.npz").exists());
+        daemon = fixture.start(&[]);
     }
-    daemon.until("the end", |_| is_done(&ears));
-    assert_eq!(daemon.read_twice(), [""; 0]);
+    daemon.until("the end", |_| is_done(&subscriber));
+    assert_eq!(daemon.reprocessed_clips(), [""; 0]);
     assert_eq!(daemon.stop(), Some(0));
-    stage.gave(&set.reference);
-    // What was said before a cut is not said again, and what was to be said is said after it.
-    assert_reported(&ears, &stage.out());
+    fixture.assert_results(&reference.out);
+    // A kill loses no message, and a message that is published again keeps its `seq`.
+    assert_reported(&subscriber, &fixture.out());
 }
 
 #[test]
 fn without_a_broker_the_same_comes_out() {
-    let set = set(SHORT);
-    let stage = Stage::over(&set.dataset, None, "");
-    let mut daemon = stage.start(&["--once"]);
+    let reference = reference_job(SHORT);
+    let fixture = DaemonFixture::with_dataset(&reference.dataset, None, "");
+    let mut daemon = fixture.start(&["--once"]);
     assert_eq!(daemon.wait(), Some(0), "{}", daemon.log());
-    stage.gave(&set.reference);
+    fixture.assert_results(&reference.out);
     let recorded = daemon.recorded();
-    // There is nothing left to do, and it knows.
-    assert_eq!(stage.start(&["--once"]).wait(), Some(0));
+    // A second run finds nothing left to do.
+    assert_eq!(fixture.start(&["--once"]).wait(), Some(0));
     assert_eq!(daemon.recorded(), recorded);
-    stage.gave(&set.reference);
+    fixture.assert_results(&reference.out);
 }
 
 #[test]
-fn once_with_nothing_to_show_says_so() {
-    let stage = Stage::with_own(1, None, "");
-    crate::stage::put(stage.dataset(), "000", "short");
+fn once_with_nothing_to_do_is_reported() {
+    let fixture = DaemonFixture::with_own_dataset(1, None, "");
+    crate::fixture::put(fixture.dataset(), "000", "short");
     for _ in 0..2 {
-        let mut daemon = stage.start(&["--once"]);
+        let mut daemon = fixture.start(&["--once"]);
         assert_eq!(daemon.wait(), Some(1), "{}", daemon.log());
     }
 }

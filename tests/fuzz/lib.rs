@@ -1,4 +1,4 @@
-//! What the fuzz targets share.
+//! Helpers of the fuzz targets.
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
@@ -6,14 +6,14 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-/// Gives `run` the path of a file in memory that holds `bytes`.
+/// Calls `run` with the path of an in-memory file that holds `bytes`.
 ///
 /// # Panics
-/// When there is no memory for it.
+/// When memory is exhausted.
 pub fn with_file(bytes: &[u8], run: impl FnOnce(&Path)) {
     let file = memfd_create("fuzz", MemfdFlags::CLOEXEC).expect("a file in memory");
     let mut file = File::from(file);
-    file.write_all(bytes).expect("room for it");
+    file.write_all(bytes).expect("memory for the file");
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     run(&path);
 }

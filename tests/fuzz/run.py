@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Builds the fuzz targets, runs them one after the other and prints a table of what each did.
+"""Builds the fuzz targets, runs them one after the other and prints a table of the results.
 
 usage: tests/fuzz/run.py [--seconds N] [--sanitizer none|address] [TARGET...]
 
-Corpus and crashing inputs stay in target/fuzz/{corpus,artifacts}/TARGET. Ends with 1 when an input crashed a target, took
-longer than 10 s or more than 1 GiB. Repeat one with: target/fuzz/HOST/release/TARGET FILE
+Corpus and crashing inputs stay in target/fuzz/{corpus,artifacts}/TARGET. Ends with 1 when an input crashes a target,
+takes longer than 10 s or needs more than 1 GiB. Repeat one input with: target/fuzz/HOST/release/TARGET FILE
 """
 import argparse
 import os
@@ -24,19 +24,19 @@ COLUMNS = "%-16s %12s %9s %10s %10s %8s %8s"
 
 
 def build(sanitizer):
-    # The product's own versions; cargo adds libFuzzer.
+    # Uses the program's locked versions; cargo adds libFuzzer.
     shutil.copy(ROOT / "Cargo.lock", HERE / "Cargo.lock")
     tools = ROOT / "target/tools/bin"
     environment = dict(os.environ, PATH="%s:%s" % (tools, os.environ["PATH"]))
     if sanitizer != "none":
-        # A sanitizer is an unstable option of the compiler; with it, stable Rust accepts those.
+        # Sanitizers are an unstable compiler option, which stable Rust accepts with this variable.
         environment["RUSTC_BOOTSTRAP"] = "1"
     command = ["cargo", "fuzz", "build", "--fuzz-dir", str(HERE), "--target-dir", str(WORK), "--sanitizer", sanitizer]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
 
 
 def run(target, seconds):
-    """Runs `target` and returns its row of the table, and whether nothing was found."""
+    """Runs `target`; returns its row of the table, and whether no input failed."""
     corpus, artifacts = WORK / "corpus" / target, WORK / "artifacts" / target
     for folder in (corpus, artifacts):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""Valid inputs for each fuzz target, from which libFuzzer begins. Built here, so that no binary file lies in the repository."""
+"""Valid inputs for each fuzz target, with which libFuzzer begins. Built here, so that the repository has no binary
+files."""
 import io
 import json
 import struct
@@ -34,7 +35,7 @@ def numbers(kind, code, shape, value):
 
 
 def row(length=2):
-    """One staged row, which has the keys of a batch file."""
+    """One row as the ledger stores it, with the keys of a batch file."""
     frames = [1, length]
     return zipped({
         "sequences.npy": numbers("<f4", "f", frames + [126], 0.5), "labels.npy": strings(["book"]),

@@ -1,4 +1,4 @@
-//! `handloom check` as its users run it: a config and the world that it speaks of.
+//! `handloom check` as users run it: on a config, and on the files, brokers and cameras that it names.
 
 use handloom::video::encode::Codec;
 use serde_json::Value;
@@ -8,17 +8,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
-use test_support::broker::{Broker, find, make_certificates, password_file, tls_lines};
-use test_support::stub_broker::{Packet, Stub};
+use test_support::broker::{Broker, find, make_certificates, password_file, tls_config};
+use test_support::stub_broker::{Packet, StubBroker};
 use test_support::{Run, handloom, handloom_with, render_clip, scratch};
 
-/// A folder with a dataset of one clip and a config that is in order.
-struct World {
+/// A folder with a dataset of one clip and a valid config.
+struct CheckFixture {
     folder: TempDir,
     config: PathBuf,
 }
 
-impl World {
+impl CheckFixture {
     fn new() -> Self {
         let folder = scratch();
         let at = |name: &str| folder.path().join(name);
@@ -51,9 +51,16 @@ impl World {
         handloom(fixed.into_iter().chain(more.iter().map(OsStr::new)))
     }
 
-    /// Runs with settings that differ, and asserts how it ends and a line: verdict, subject and words.
+    /// Runs with changed settings. Asserts the exit code and one line: verdict, subject and words.
     #[track_caller]
-    fn finds(&self, settings: &[&str], code: i32, verdict: &str, subject: &str, words: &[&str]) {
+    fn assert_result(
+        &self,
+        settings: &[&str],
+        code: i32,
+        verdict: &str,
+        subject: &str,
+        words: &[&str],
+    ) {
         let mut args = Vec::new();
         for setting in settings {
             args.extend(["--set", setting]);
@@ -71,7 +78,7 @@ impl World {
             "{words:?}: {}",
             run.stdout
         );
-        // The same for programs.
+        // The same as JSON.
         args.push("--json");
         let run = self.check(&args).ends(code);
         let is_finding = |event: &Value| {
@@ -89,9 +96,9 @@ fn set(key: &str, path: &Path) -> String {
 }
 
 #[test]
-fn a_world_in_order_is_said_to_be() {
-    let world = World::new();
-    let run = world.check(&[]).ends(0);
+fn a_system_in_order_passes_every_check() {
+    let fixture = CheckFixture::new();
+    let run = fixture.check(&[]).ends(0);
     let subjects = run.stdout.lines().map(|l| l[9..20].trim());
     let mut subjects: Vec<&str> = subjects.filter(|s| !s.is_empty()).collect();
     subjects.dedup();
@@ -102,7 +109,7 @@ fn a_world_in_order_is_said_to_be() {
             "mirror", "broker"
         ]
     );
-    // Most machines have none of most accelerators.
+    // Most machines lack most accelerators.
     assert!(
         run.stdout
             .lines()
@@ -111,15 +118,15 @@ fn a_world_in_order_is_said_to_be() {
         run.stdout
     );
     for words in [
-        &format!("ok       config     {}\n", world.config.display()),
+        &format!("ok       config     {}\n", fixture.config.display()),
         "1 of 2 instances and 1 glosses would be processed",
         "out/deep (will be created), ",
         "none: mqtt.url is not set",
     ] {
         assert!(run.stdout.contains(words), "no {words} in {}", run.stdout);
     }
-    // Nothing is left behind, nothing made.
-    let mut left: Vec<_> = fs::read_dir(world.folder.path())
+    // The check leaves no file and creates none.
+    let mut left: Vec<_> = fs::read_dir(fixture.folder.path())
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
@@ -128,13 +135,13 @@ fn a_world_in_order_is_said_to_be() {
 }
 
 #[test]
-fn inputs_that_are_wrong_are_told() {
-    let world = World::new();
+fn wrong_inputs_are_reported() {
+    let fixture = CheckFixture::new();
     let check = |settings: &[&str], code, verdict, subject, words: &[&str]| {
-        world.finds(settings, code, verdict, subject, words);
+        fixture.assert_result(settings, code, verdict, subject, words);
     };
-    let gone = world.at("gone");
-    let broken = world.at("broken.json");
+    let gone = fixture.at("gone");
+    let broken = fixture.at("broken.json");
     fs::write(&broken, "[{\n\"gloss\": 1").unwrap();
 
     let d = "dataset";
@@ -166,10 +173,10 @@ fn inputs_that_are_wrong_are_told() {
     let a = "accel";
     let none = ["custom (the delegate", "gone"];
     let library = set("delegate.library", &gone);
-    let wish = "run.accelerator=require:custom";
-    check(&[&library, wish], 69, "FAIL", a, &none);
-    let wish = "run.accelerator=prefer:custom";
-    check(&[&library, wish], 0, "warn", a, &none);
+    let preference = "run.accelerator=require:custom";
+    check(&[&library, preference], 69, "FAIL", a, &none);
+    let preference = "run.accelerator=prefer:custom";
+    check(&[&library, preference], 0, "warn", a, &none);
     check(&[&library], 0, "-", a, &["custom"]);
 
     let c = "decoder";
@@ -180,13 +187,13 @@ fn inputs_that_are_wrong_are_told() {
 }
 
 #[test]
-fn folders_that_cannot_be_used_are_told() {
-    let world = World::new();
+fn unusable_folders_are_reported() {
+    let fixture = CheckFixture::new();
     let check = |settings: &[&str], code, verdict, subject, words: &[&str]| {
-        world.finds(settings, code, verdict, subject, words);
+        fixture.assert_result(settings, code, verdict, subject, words);
     };
-    let gone = world.at("gone");
-    let file = set("output.path", &world.config.join("out"));
+    let gone = fixture.at("gone");
+    let file = set("output.path", &fixture.config.join("out"));
     let not_writable = "output.path=/proc/handloom-out";
 
     let o = "output";
@@ -200,11 +207,11 @@ fn folders_that_cannot_be_used_are_told() {
     let missing = ["gone", "never creates it"];
     check(&[&set("output.mirror", &gone)], 73, "FAIL", m, &missing);
     assert!(!gone.exists());
-    let here = set("output.mirror", world.folder.path());
+    let here = set("output.mirror", fixture.folder.path());
     check(&[&here], 0, "warn", m, &["same file system", "mounted"]);
 
-    // The copy of a folder that is lost, with its identity and without, and that of takes.
-    let other = world.at("other");
+    // The mirror of a lost folder, with and without its identity file, and the mirror of lost takes.
+    let other = fixture.at("other");
     fs::create_dir(&other).unwrap();
     let mirror = set("output.mirror", &other);
     let camera = set("camera.device", Path::new("file:nothing.png"));
@@ -235,9 +242,9 @@ fn folders_that_cannot_be_used_are_told() {
 
 #[test]
 fn a_broker_is_tried() {
-    let world = World::new();
+    let fixture = CheckFixture::new();
     let check = |settings: &[&str], code, verdict, words: &[&str]| {
-        world.finds(settings, code, verdict, "broker", words);
+        fixture.assert_result(settings, code, verdict, "broker", words);
     };
     let broker = Broker::start_with(false, |dir| {
         let users = password_file(dir, "u", "ge heim");
@@ -257,7 +264,7 @@ fn a_broker_is_tried() {
     drop(broker);
     let away = ["u:***@", "refused", "is a broker running there?"];
     check(&[&right], 69, "FAIL", &away);
-    // Away, and something worse: the worse decides.
+    // An unreachable broker and a worse failure: the worse one decides.
     check(&[&right, "output.path=/proc/x"], 73, "FAIL", &["refused"]);
     let nowhere = "mqtt.url=mqtt://nowhere.invalid";
     check(&[nowhere], 69, "FAIL", &["nowhere.invalid"]);
@@ -268,20 +275,23 @@ fn a_broker_is_tried() {
 #[test]
 fn a_broker_is_tried_with_the_certificates_of_the_config() {
     let Some(openssl) = find("openssl") else {
-        test_support::say("SKIPPED: no openssl");
+        test_support::print_note("SKIPPED: openssl is not installed");
         return;
     };
-    let world = World::new();
-    make_certificates(&openssl, world.folder.path());
+    let fixture = CheckFixture::new();
+    make_certificates(&openssl, fixture.folder.path());
     let broker = Broker::start_with(false, |_| {
-        format!("allow_anonymous true\n{}", tls_lines(world.folder.path()))
+        format!(
+            "allow_anonymous true\n{}",
+            tls_config(fixture.folder.path())
+        )
     });
-    // Beside the config, from where relative paths count.
+    // The files are beside the config: relative paths start there.
     let url = format!("mqtt.url=mqtts://localhost:{}", broker.port());
     let (ca, cert) = ("mqtt.ca_file=ca.pem", "mqtt.cert_file=device.pem");
     let check = |settings: &[&str], code, verdict, words: &[&str]| {
         let settings = [&[url.as_str()], settings].concat();
-        world.finds(&settings, code, verdict, "broker", words);
+        fixture.assert_result(&settings, code, verdict, "broker", words);
     };
     check(
         &[ca, cert, "mqtt.key_file=device.key"],
@@ -291,7 +301,7 @@ fn a_broker_is_tried_with_the_certificates_of_the_config() {
     );
     let stranger = "mqtt.ca_file=other.pem";
     check(&[stranger], 69, "FAIL", &["authority", "CA file"]);
-    // Without its certificate.
+    // Without the device's certificate.
     check(&[ca], 69, "FAIL", &["messages wait"]);
     let old = [ca, cert, "mqtt.key_file=old.key"];
     check(&old, 65, "FAIL", &["old.key", "openssl pkcs8"]);
@@ -299,14 +309,14 @@ fn a_broker_is_tried_with_the_certificates_of_the_config() {
 
 #[test]
 fn a_daemon_keeps_its_place_at_the_broker() {
-    let world = World::new();
-    let stub = Stub::start(|peer| {
+    let fixture = CheckFixture::new();
+    let stub = StubBroker::start(|peer| {
         if peer.accept(false, 0) {
             peer.serve();
         }
     });
     let url = format!("mqtt.url=mqtt://127.0.0.1:{}", stub.port());
-    world.finds(&[&url], 0, "ok", "broker", &["accepts the login"]);
+    fixture.assert_result(&[&url], 0, "ok", "broker", &["accepts the login"]);
     let [
         Packet::Connect {
             client,
@@ -325,13 +335,13 @@ fn a_daemon_keeps_its_place_at_the_broker() {
 }
 
 #[test]
-fn a_broker_that_says_little_is_told_of() {
-    let world = World::new();
-    let check = |stub: &Stub, code, verdict, words: &[&str]| {
+fn a_slow_broker_is_reported() {
+    let fixture = CheckFixture::new();
+    let check = |stub: &StubBroker, code, verdict, words: &[&str]| {
         let url = format!("mqtt.url=mqtt://127.0.0.1:{}", stub.port());
-        world.finds(&[&url], code, verdict, "broker", words);
+        fixture.assert_result(&[&url], code, verdict, "broker", words);
     };
-    let deaf = Stub::start(|peer| {
+    let silent_broker = StubBroker::start(|peer| {
         peer.refuse_reading();
         peer.serve();
     });
@@ -339,17 +349,17 @@ fn a_broker_that_says_little_is_told_of() {
         "accepts the login, but",
         "does not let this user read handloom/pi/cmd/+",
     ];
-    check(&deaf, 0, "warn", &words);
-    // The check gives up by itself: the stub stays silent for as long as the test runs.
-    let mute = Stub::start(|peer| peer.idle(Duration::from_hours(1)));
-    check(&mute, 69, "FAIL", &["does not answer"]);
+    check(&silent_broker, 0, "warn", &words);
+    // The check has its own timeout: the stub stays silent during the whole test.
+    let unresponsive_broker = StubBroker::start(|peer| peer.idle(Duration::from_hours(1)));
+    check(&unresponsive_broker, 69, "FAIL", &["does not answer"]);
 }
 
 #[test]
 fn a_bad_config_ends_with_78() {
-    let world = World::new();
+    let fixture = CheckFixture::new();
     let check = |settings: &[&str], words: &[&str]| {
-        world.finds(settings, 78, "FAIL", "config", words);
+        fixture.assert_result(settings, 78, "FAIL", "config", words);
     };
     check(
         &["run.workers=0"],
@@ -366,20 +376,22 @@ fn a_bad_config_ends_with_78() {
         "{}",
         run.stdout
     );
-    // Printed, the words go to stderr.
-    let run = world.check(&["--print", "--set", "run.workers=0"]).ends(78);
+    // With `--print`, messages go to stderr.
+    let run = fixture
+        .check(&["--print", "--set", "run.workers=0"])
+        .ends(78);
     assert_eq!(run.stdout, "");
-    run.says(&["handloom: --set run.workers: run.workers = 0"]);
+    run.stderr_contains(&["handloom: --set run.workers: run.workers = 0"]);
     handloom(["check", "--print", "--json"]).ends(64);
 }
 
 #[test]
 fn the_environment_is_a_layer() {
-    let world = World::new();
+    let fixture = CheckFixture::new();
     let run = |args: &[&str], environment: &[(&str, &OsStr)]| {
         handloom_with([&["check"], args].concat(), environment)
     };
-    let file = ("HANDLOOM_CONFIG", world.config.as_os_str());
+    let file = ("HANDLOOM_CONFIG", fixture.config.as_os_str());
     let printed = run(
         &["--print"],
         &[
@@ -397,8 +409,8 @@ fn the_environment_is_a_layer() {
     ] {
         assert!(printed.contains(line), "no {line} in {printed}");
     }
-    // What is printed is a config of the same meaning.
-    let again = world.at("again.toml");
+    // The printed config has the same meaning.
+    let again = fixture.at("again.toml");
     fs::write(&again, &printed).unwrap();
     let shown = |text: &str| -> toml::Table { text.parse().unwrap() };
     let reprinted = run(&["--print", "--config", again.to_str().unwrap()], &[]).ends(0);
@@ -421,8 +433,8 @@ fn the_environment_is_a_layer() {
         out.contains("HANDLOOM_DATASET_PATH: /d\u{fffd}: the value is not UTF-8"),
         "{out}"
     );
-    // systemd's way of handing over a password.
-    let credentials = world.at("credentials");
+    // systemd passes a password as a credential.
+    let credentials = fixture.at("credentials");
     fs::create_dir(&credentials).unwrap();
     fs::write(credentials.join("mqtt-password"), "geheim\n").unwrap();
     let out = run(
@@ -439,10 +451,10 @@ fn the_environment_is_a_layer() {
 
 #[test]
 fn the_camera_is_opened_for_a_frame() {
-    let world = World::new();
-    let still = world.at("hand.png");
+    let fixture = CheckFixture::new();
+    let still = fixture.at("hand.png");
     let device = format!("camera.device=file:{}", still.display());
-    world.finds(
+    fixture.assert_result(
         &[&device],
         66,
         "FAIL",
@@ -457,14 +469,14 @@ fn the_camera_is_opened_for_a_frame() {
         image::ExtendedColorType::Rgb8,
     )
     .unwrap();
-    world.finds(&[&device], 0, "ok", "camera", &["RGB3 64x48 at 30 fps"]);
-    // Its takes are in the output folder, unless they have one of their own.
-    assert!(!world.check(&["--set", &device]).stdout.contains("takes"));
-    let takes = format!("camera.path={}", world.at("takes").display());
-    world.finds(&[&device, &takes], 0, "ok", "takes", &["(will be created)"]);
+    fixture.assert_result(&[&device], 0, "ok", "camera", &["RGB3 64x48 at 30 fps"]);
+    // Takes are in the output folder unless `camera.path` is set.
+    assert!(!fixture.check(&["--set", &device]).stdout.contains("takes"));
+    let takes = format!("camera.path={}", fixture.at("takes").display());
+    fixture.assert_result(&[&device, &takes], 0, "ok", "takes", &["(will be created)"]);
     let file = format!("camera.path={}/takes", still.display());
-    world.finds(&[&device, &file], 73, "FAIL", "takes", &["hand.png"]);
-    world.finds(
+    fixture.assert_result(&[&device, &file], 73, "FAIL", "takes", &["hand.png"]);
+    fixture.assert_result(
         &["camera.device=/dev/video99"],
         66,
         "FAIL",
@@ -474,53 +486,53 @@ fn the_camera_is_opened_for_a_frame() {
 }
 
 #[test]
-fn results_of_another_job_are_told() {
-    let world = World::new();
-    let out = world.at("out/deep");
-    let dataset = world.at("dataset");
+fn results_of_another_job_are_reported() {
+    let fixture = CheckFixture::new();
+    let out = fixture.at("out/deep");
+    let dataset = fixture.at("dataset");
     let models = test_support::models();
     let models = models.to_str().unwrap();
     let args = ["--min-videos-per-gloss", "1", "--models", models];
-    // Four frames are too few for a sequence; the job is done all the same.
+    // Four frames are too few for a sequence; the job still completes.
     test_support::process(&dataset, &out, &args).ends(1);
     let cpu = "run.accelerator=cpu";
     let own = ["resumes after 1 planned clips"];
-    world.finds(&[cpu], 0, "ok", "job", &own);
+    fixture.assert_result(&[cpu], 0, "ok", "job", &own);
     let other = ["frame_stride was 2, now 3", "choose another output.path"];
     let settings = [cpu, "sequence.frame_stride=3"];
-    world.finds(&settings, 73, "FAIL", "job", &other);
+    fixture.assert_result(&settings, 73, "FAIL", "job", &other);
     let other = ["accelerator was {\"cpu\":", "custom"];
     let custom = ["run.accelerator=require:custom", "delegate.library=x.so"];
-    world.finds(&custom, 69, "FAIL", "job", &other);
-    // Where Handloom chooses, the results keep their backend.
+    fixture.assert_result(&custom, 69, "FAIL", "job", &other);
+    // Where Handloom chooses the backend, the results keep theirs.
     for open in ["run.accelerator=auto", "run.accelerator=fastest"] {
-        world.finds(&[open], 0, "ok", "job", &own);
+        fixture.assert_result(&[open], 0, "ok", "job", &own);
     }
     let clip = dataset.join("videos/00001.mp4");
     render_clip(&clip, 1, 5, (64, 48), Codec::H264);
-    world.finds(&[cpu], 0, "warn", "job", &["1 clip changed", "rescan"]);
+    fixture.assert_result(&[cpu], 0, "warn", "job", &["1 clip changed", "rescan"]);
 
-    let takes = world.at("takes");
+    let takes = fixture.at("takes");
     let device = format!("file:{}", clip.display());
-    let film = ["camera", "--device", &device, "--out"].map(OsStr::new);
-    // Too few for a take, too.
-    handloom(film.into_iter().chain([takes.as_os_str()])).ends(1);
+    let camera_args = ["camera", "--device", &device, "--out"].map(OsStr::new);
+    // Too few frames for a take, too.
+    handloom(camera_args.into_iter().chain([takes.as_os_str()])).ends(1);
     let device = format!("camera.device={device}");
     let path = set("camera.path", &takes);
-    // By hand takes are called so.
+    // `handloom camera` names takes `take` by default.
     let settings = [device.as_str(), &path, "device.id=take", cpu];
-    world.finds(&settings, 0, "ok", "takes", &["resumes after 0 takes"]);
-    // The folder of takes in the output folder is made by Handloom, so that it may be no link to elsewhere.
-    let linked = world.at("linked");
+    fixture.assert_result(&settings, 0, "ok", "takes", &["resumes after 0 takes"]);
+    // Handloom creates the folder of takes in the output folder, so that it must not be a link.
+    let linked = fixture.at("linked");
     std::fs::create_dir(&linked).unwrap();
     std::os::unix::fs::symlink(&takes, linked.join("camera")).unwrap();
     let own = set("output.path", &linked);
     let link = ["is a link", "rm "];
-    world.finds(&[&device, &own, cpu], 73, "FAIL", "takes", &link);
+    fixture.assert_result(&[&device, &own, cpu], 73, "FAIL", "takes", &link);
     let settings = [&settings[..], &["camera.dataset_fps=30"]].concat();
     let other = [
         "dataset_fps was 25.0, now 30.0",
         "choose another camera.path",
     ];
-    world.finds(&settings, 73, "FAIL", "takes", &other);
+    fixture.assert_result(&settings, 73, "FAIL", "takes", &other);
 }

@@ -1,5 +1,5 @@
-//! The recipes for clusters: what a Kubernetes server refuses and no schema does, exit codes, scripts that are scripts.
-//! What happens on engines that run is `make test-slurm`, `make test-ssh` and `make test-kubernetes`.
+//! The recipes for clusters: errors that a Kubernetes server refuses and no schema finds, exit codes, script syntax.
+//! `make test-slurm`, `make test-ssh` and `make test-kubernetes` test the recipes on running engines.
 
 use handloom::error::Exit;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use std::process::Command;
 use test_support::Run;
 use test_support::quick_models::quick_models;
 
-/// Longest name of a Job: pods get an index and a random ending, and a host name has 63 characters.
+/// Longest name of a Job: a pod's name adds an index and a random suffix, and a host name has at most 63 characters.
 const JOB_NAME_MAX: usize = 52;
 
 fn folder() -> PathBuf {
@@ -41,7 +41,7 @@ fn names(values: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// What the server refuses in a Job, and what makes ours wrong.
+/// Errors in a Job: what the server refuses, and what breaks our recipes.
 #[expect(
     clippy::too_many_lines,
     reason = "a list of rules and of what breaks them"
@@ -80,7 +80,7 @@ fn faults(job: &Value) -> Vec<&'static str> {
         has("maxFailedIndexes") && !has("backoffLimitPerIndex"),
         "maxFailedIndexes needs backoffLimitPerIndex",
     );
-    // Two attempts at once are allowed, and a waste.
+    // Kubernetes allows two attempts at once, but they waste resources.
     refuse(
         !policy.is_null() && spec["podReplacementPolicy"] != "Failed",
         "podFailurePolicy needs podReplacementPolicy Failed",
@@ -331,7 +331,7 @@ fn the_jobs_use_one_image_and_one_volume() {
     };
     assert_eq!(of(&shards), of(&merge));
     assert_eq!(of(&shards), of(&copy));
-    // What is deleted with the Job has no data.
+    // Each manifest has one document, so that deleting it deletes no volume.
     assert!(
         [&shards, &merge, &copy]
             .iter()
@@ -403,7 +403,7 @@ fn list(flags: &[&str], variables: &str) -> Run {
 }
 
 #[test]
-fn the_shard_comes_from_the_engine_and_says_so() {
+fn the_shard_comes_from_the_engine_and_is_reported() {
     let kubernetes = "JOB_COMPLETION_INDEX=2 SHARD_COUNT=4";
     let auto = ["--shard", "auto"];
     let source = list(&auto, kubernetes).ends(0).event("shard_source");
@@ -412,7 +412,7 @@ fn the_shard_comes_from_the_engine_and_says_so() {
         "variables": ["JOB_COMPLETION_INDEX=2", "SHARD_COUNT=4"],
     });
     assert_eq!(source, expected);
-    // The variable of the flag says the same.
+    // The flag's variable has the same effect.
     let variables = format!("{kubernetes} HANDLOOM_SHARD=auto");
     assert_eq!(
         list(&[], &variables).ends(0).event("shard_source"),
@@ -436,7 +436,7 @@ fn the_shard_comes_from_the_engine_and_says_so() {
             "different shards",
         ),
     ] {
-        list(&auto, variables).ends(64).says(&[words]);
+        list(&auto, variables).ends(64).stderr_contains(&[words]);
     }
 }
 
@@ -444,19 +444,19 @@ fn the_shard_comes_from_the_engine_and_says_so() {
 fn attempts_are_limited() {
     let flags = ["--shard", "0/1", "--max-attempts", "2"];
     list(&flags, "").ends(0);
-    list(&flags[2..], "").ends(64).says(&["--shard"]);
+    list(&flags[2..], "").ends(64).stderr_contains(&["--shard"]);
     list(&flags[2..], "HANDLOOM_SHARD=0/1").ends(0);
     list(&flags, "SLURM_RESTART_COUNT=1").ends(0);
     let refused = list(&flags, "SLURM_RESTART_COUNT=2").ends(65);
-    refused.says(&["attempt 3", "SLURM_RESTART_COUNT=2", "--max-attempts is 2"]);
+    refused.stderr_contains(&["attempt 3", "SLURM_RESTART_COUNT=2", "--max-attempts is 2"]);
 }
 
-/// What `tests/cluster/slurm.py` ends with where Slurm cannot be installed.
+/// Exit code of `tests/cluster/slurm.py` where Slurm cannot be installed.
 const SKIPPED: i32 = 77;
 
 #[test]
 fn shards_on_slurm_have_the_bytes_of_one_run() {
-    // Elsewhere nobody expects that a test installs packages.
+    // Outside CI a test must not install packages.
     if std::env::var_os("CI").is_none() {
         return println!(
             "SKIPPED: Slurm is installed and started in CI alone; see make test-slurm"

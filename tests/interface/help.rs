@@ -1,4 +1,4 @@
-//! What `--help` says, word for word: a change of the command line is seen in review.
+//! The exact output of `--help`: a change of the command line shows in review.
 
 #[test]
 fn help_texts() {

@@ -1,5 +1,5 @@
-//! What a package carries: units that systemd takes and finds tight, a config that the program takes, papers for every
-//! subcommand. What happens on a system that runs is `make test-boot`.
+//! What a package contains: units that systemd accepts and rates as tight, a config that the program accepts, docs
+//! for every subcommand. `make test-boot` tests it on a running system.
 
 use handloom::error::Exit;
 use std::fs;
@@ -14,7 +14,7 @@ const UNITS: [&str; 4] = [
     "handloom-nightly@job.service",
     "handloom-nightly@job.timer",
 ];
-/// Tenths of `systemd-analyze security`'s scale from 0, tight, to 10.
+/// Largest allowed exposure, in tenths of `systemd-analyze security`'s scale from 0 (tight) to 10.
 const EXPOSURE_MAX: u32 = 15;
 
 fn repository() -> &'static Path {
@@ -25,9 +25,9 @@ fn output(command: &mut Command) -> Output {
     command.output().unwrap()
 }
 
-/// Both streams of a command that must go well.
+/// Both output streams of a command that must succeed.
 #[track_caller]
-fn said(command: &mut Command) -> String {
+fn stdout_of(command: &mut Command) -> String {
     let done = output(command);
     let text = [done.stdout, done.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
@@ -39,7 +39,7 @@ fn said(command: &mut Command) -> String {
 fn units() -> TempDir {
     let copy = test_support::scratch();
     let from = repository().join("systemd");
-    said(Command::new("cp").arg("-rLT").arg(from).arg(copy.path()));
+    stdout_of(Command::new("cp").arg("-rLT").arg(from).arg(copy.path()));
     for entry in fs::read_dir(copy.path()).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "service") {
@@ -56,7 +56,7 @@ fn units() -> TempDir {
 
 fn systemd_analyze() -> PathBuf {
     let found = find("systemd-analyze");
-    found.unwrap_or_else(|| panic!("no systemd-analyze here: apt-get install systemd"))
+    found.unwrap_or_else(|| panic!("systemd-analyze is not installed: apt-get install systemd"))
 }
 
 #[test]
@@ -65,16 +65,16 @@ fn systemd_takes_the_units() {
     let paths = UNITS.map(|unit| copy.path().join(unit));
     let mut verify = Command::new(systemd_analyze());
     verify.args(["verify", "--man=no"]).args(&paths);
-    // It says what it does not know and ends with 0 all the same.
+    // It reports lines that it does not know, but still ends with 0.
     let ours = |line: &&str| line.contains("handloom") || line.contains("sandbox");
-    let complaints = said(&mut verify);
+    let complaints = stdout_of(&mut verify);
     let complaints: Vec<&str> = complaints.lines().filter(ours).collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
-    // A line of which systemd knows nothing is seen.
+    // A line that systemd does not know is found.
     let unit = copy.path().join("handloom.service.d/10-sandbox.conf");
     let text = fs::read_to_string(&unit).unwrap();
     fs::write(&unit, text + "ProtectEverything=yes\n").unwrap();
-    let complaints = said(&mut verify);
+    let complaints = stdout_of(&mut verify);
     assert!(complaints.contains("ProtectEverything"), "{complaints}");
 }
 
@@ -92,7 +92,7 @@ fn the_units_are_tight() {
         let text = String::from_utf8_lossy(&judged.stdout);
         assert!(judged.status.success(), "{unit}: {text}");
     }
-    // Without its sandbox a unit is not.
+    // Without its sandbox a unit is not tight enough.
     fs::remove_dir_all(copy.path().join("handloom.service.d")).unwrap();
     assert!(!judge("handloom.service", EXPOSURE_MAX).status.success());
 }
@@ -132,7 +132,7 @@ const RECIPE_NODES: [&str; 9] = [
 /// The Coral on USB, before and after its firmware is loaded.
 const CORAL_USB: [(&str, &str); 2] = [("1a6e", "089a"), ("18d1", "9302")];
 
-/// Drivers that number their devices, by the name that the kernel has for all of them.
+/// Drivers that number their devices: the device path and the `DeviceAllow=` name that covers all of them.
 const NUMBERED: [(&str, &str); 8] = [
     ("/dev/apex_*", "char-apex"),
     ("/dev/accel/accel*", "char-accel"),
@@ -172,7 +172,7 @@ fn the_sandbox_lets_every_known_accelerator_in() {
 fn the_program_takes_the_packaged_config() {
     let script = repository().join("cross/package/config.sed");
     let example = repository().join("systemd/handloom.toml");
-    let config = said(Command::new("sed").arg("-f").arg(script).arg(example));
+    let config = stdout_of(Command::new("sed").arg("-f").arg(script).arg(example));
     let folder = test_support::scratch();
     let path = folder.path().join("handloom.toml");
     fs::write(&path, config).unwrap();
@@ -191,7 +191,7 @@ fn the_program_takes_the_packaged_config() {
 }
 
 #[test]
-fn every_subcommand_has_its_papers() {
+fn every_subcommand_has_its_docs() {
     let folder = test_support::scratch();
     let out = folder.path().join("share");
     test_support::handloom(["docs", "--out", out.to_str().unwrap()]).ends(0);
@@ -207,7 +207,7 @@ fn every_subcommand_has_its_papers() {
         .skip_while(|line| *line != "Commands:")
         .skip(1)
         .take_while(|line| !line.is_empty())
-        // Deeper ones go on with the line before.
+        // Deeper lines continue the line before.
         .filter(|line| !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .filter(|name| *name != "help")
@@ -226,18 +226,18 @@ fn every_subcommand_has_its_papers() {
     let path = out.join("bash-completion/completions/handloom");
     let mut complete = Command::new("bash");
     complete.args(["-euc", "source \"$0\"; complete -p handloom"]);
-    assert!(said(complete.arg(path)).contains("_handloom"));
-    // Where nothing can be written it says so.
+    assert!(stdout_of(complete.arg(path)).contains("_handloom"));
+    // A folder that cannot be written is an error.
     test_support::handloom(["docs", "--out", "/dev/null/x"])
         .ends(73)
-        .says(&["/dev/null/x", "--out"]);
+        .stderr_contains(&["/dev/null/x", "--out"]);
 }
 
-/// GStreamer's plugins of this machine but for those with these names in them, as the program finds them.
+/// A folder with this machine's GStreamer plugins, except those whose file name contains one of `names`.
 fn plugins_without(names: &[&str]) -> TempDir {
     let folder = test_support::scratch();
-    let ask = ["--variable=pluginsdir", "gstreamer-1.0"];
-    let all = said(Command::new("pkg-config").args(ask));
+    let query = ["--variable=pluginsdir", "gstreamer-1.0"];
+    let all = stdout_of(Command::new("pkg-config").args(query));
     for entry in fs::read_dir(all.trim()).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -270,11 +270,12 @@ fn the_demo_needs_no_more_than_the_package_brings() {
         run.stdout
     );
     assert!(out.join("contact-sheet.png").is_file());
-    // The runtime's own word on itself is none of the user's business.
+    // The runtime's own log lines do not reach the user.
     assert!(!run.stderr.contains("XNNPACK"), "{}", run.stderr);
-    // Nothing is left where nothing can come of it.
+    // A demo that cannot succeed leaves no folder.
     let (run, out) = demo(&["x264", "gstlibav"], "bare");
-    run.ends(74).says(&["avenc_mpeg4", "gstreamer1.0-libav"]);
+    run.ends(74)
+        .stderr_contains(&["avenc_mpeg4", "gstreamer1.0-libav"]);
     assert!(!out.exists());
 }
 
@@ -298,7 +299,7 @@ fn the_scripts_are_scripts() {
             .collect();
         assert!(!scripts.is_empty(), "{folder}");
         for path in scripts {
-            said(Command::new(shell).arg("-n").arg(path));
+            stdout_of(Command::new(shell).arg("-n").arg(path));
         }
     };
     check("cross", "bash", |p| {

@@ -1,10 +1,11 @@
-//! Glosses, ids and file names that would steer a terminal are shown, not obeyed.
+//! Glosses, ids and file names that contain terminal control sequences are printed harmlessly.
 
-use handloom::untrusted::steers_terminal;
+use handloom::untrusted::is_terminal_control;
 use handloom::video::encode::Codec;
 use test_support::{Run, handloom, metadata, process, render_clip, scratch, write_metadata};
 
-/// Sequences of a terminal, the title, another direction, a line over another. In lower case, as glosses are compared.
+/// Clears the screen, sets the title and a color, overwrites a line, and reverses the text direction. Lower case,
+/// since glosses are compared in lower case.
 const EVIL: &str = "\u{1b}[2j\u{1b}]0;x\u{7}\u{9b}31m\r\u{202e}kcuf";
 
 #[track_caller]
@@ -12,7 +13,7 @@ fn is_plain(run: &Run) {
     for text in [&run.stdout, &run.stderr] {
         let steering = text
             .chars()
-            .find(|c| steers_terminal(*c) && !matches!(c, '\n' | '\t'));
+            .find(|c| is_terminal_control(*c) && !matches!(c, '\n' | '\t'));
         assert_eq!(steering, None, "{text:?}");
     }
 }

@@ -1,5 +1,4 @@
-//! `handloom watch` against a real broker: the table of `--once`, what stands in its way, and the live view in a
-//! pseudo-terminal.
+//! `handloom watch` with a real broker: the table of `--once`, its errors, and the live view in a pseudo-terminal.
 
 use handloom::messages::payloads::PAYLOAD_MAX;
 use handloom::messages::topics;
@@ -11,26 +10,26 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use test_support::broker::{Broker, find, free_port, make_certificates, password_file, tls_lines};
+use test_support::broker::{Broker, find, free_port, make_certificates, password_file, tls_config};
 use test_support::handloom;
 use test_support::listener::{Listener, eventually};
-use test_support::stub_broker::Stub;
+use test_support::stub_broker::StubBroker;
 
-/// For everything that must happen at some time.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit for every expected event.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Killed when dropped.
 struct Guard(Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         self.0.kill().ok();
         self.0.wait().ok();
     }
 }
 
-/// The program, for a shell.
+/// The program's path, for a shell command.
 fn program() -> String {
     test_support::binary().display().to_string()
 }
@@ -39,7 +38,7 @@ fn url(port: u16) -> String {
     format!("mqtt://127.0.0.1:{port}")
 }
 
-/// Has the broker keep messages for those who come.
+/// Publishes retained messages.
 fn keep(broker: &Broker, messages: &[(&str, &str, Value)]) {
     let listener = Listener::start(broker.port(), &["handloom/#"]);
     let known = listener.messages().len();
@@ -52,7 +51,7 @@ fn keep(broker: &Broker, messages: &[(&str, &str, Value)]) {
         let topic = topics::topic(device, channel);
         listener.publish(&topic, true, message.to_string());
     }
-    eventually("the broker has them", || {
+    eventually("the broker has the messages", || {
         listener.messages().len() >= known + messages.len()
     });
 }
@@ -75,7 +74,7 @@ fn progress(done: usize) -> Value {
     })
 }
 
-/// Three devices: one at work, one paused, one gone.
+/// Three devices: one working, one paused, one offline.
 fn fleet() -> Vec<(&'static str, &'static str, Value)> {
     vec![
         ("pi-1", "status", status("online")),
@@ -86,7 +85,7 @@ fn fleet() -> Vec<(&'static str, &'static str, Value)> {
         ("jetson", "status", status("offline")),
         ("jetson", "state", state("processing", None)),
         ("jetson", "progress", progress(199)),
-        // Not as the daemon does it, but so it is there whenever the viewer comes.
+        // Retained, unlike the daemon's: the viewer receives it whenever it connects.
         (
             "jetson",
             "fault",
@@ -103,11 +102,11 @@ fn once_prints_the_fleet_and_its_faults() {
     let broker = Broker::start(false);
     let url = url(broker.port());
     let once = ["watch", "--once", "--seconds", "1", "--broker", &url];
-    let nobody = handloom(once).ends(0);
+    let no_devices = handloom(once).ends(0);
     assert!(
-        nobody.stdout.contains("no device published"),
+        no_devices.stdout.contains("no device published"),
         "{}",
-        nobody.stdout
+        no_devices.stdout
     );
 
     keep(&broker, &fleet());
@@ -134,7 +133,7 @@ fn once_prints_the_fleet_and_its_faults() {
     ] {
         assert!(seen.stdout.contains(words), "{words}: {}", seen.stdout);
     }
-    // One device alone; and no terminal means once.
+    // One device alone. Without a terminal, `watch` runs once.
     let one = [
         "watch",
         "--seconds",
@@ -153,28 +152,28 @@ fn a_broker_that_is_not_there_or_refuses_ends_with_69() {
     let nowhere = url(free_port());
     handloom(["watch", "--once", "--broker", &nowhere])
         .ends(69)
-        .says(&[&nowhere, "refused", "is a broker running there?"]);
+        .stderr_contains(&[&nowhere, "refused", "is a broker running there?"]);
     handloom(["watch", "--once", "--broker", "mqtt://no.such.host.invalid"])
         .ends(69)
-        .says(&["no.such.host.invalid"]);
+        .stderr_contains(&["no.such.host.invalid"]);
     handloom(["watch", "--broker", "mqtt://u:secret@"])
         .ends(64)
-        .says(&["names no host"]);
+        .stderr_contains(&["names no host"]);
     handloom(["watch", "--broker", "http://u:secret@h"])
         .ends(64)
-        .says(&["begins with http://", "mqtts://"]);
+        .stderr_contains(&["begins with http://", "mqtts://"]);
     handloom(["watch", "--ca-file", "ca.pem"])
         .ends(64)
-        .says(&["give mqtts://"]);
+        .stderr_contains(&["give mqtts://"]);
     handloom(["watch", "--password-file", "pw"])
         .ends(64)
-        .says(&["--username"]);
+        .stderr_contains(&["--username"]);
     handloom(["watch", "--cert-file", "c"])
         .ends(64)
-        .says(&["--key-file"]);
+        .stderr_contains(&["--key-file"]);
     handloom(["watch", "--device", "a/b"])
         .ends(64)
-        .says(&["1 to 64 of"]);
+        .stderr_contains(&["1 to 64 of"]);
 }
 
 #[test]
@@ -183,7 +182,7 @@ fn logins_and_certificates_are_used() {
     let path = |name: &str| dir.path().join(name).display().to_string();
     fs::write(path("password"), "s ecret\nnot this").unwrap();
     let Some(openssl) = find("openssl") else {
-        test_support::say("SKIPPED: no openssl");
+        test_support::print_note("SKIPPED: no openssl");
         return;
     };
     make_certificates(&openssl, dir.path());
@@ -192,7 +191,7 @@ fn logins_and_certificates_are_used() {
         format!(
             "allow_anonymous false\npassword_file {}\n{}",
             users.display(),
-            tls_lines(dir.path())
+            tls_config(dir.path())
         )
     });
     let url = format!("mqtts://localhost:{}", broker.port());
@@ -207,52 +206,54 @@ fn logins_and_certificates_are_used() {
     watch(&url, &[login, trust, show]).ends(0);
     let whole = url.replace("mqtts://", "ssl://viewer:s%20ecret@");
     watch(&whole, &[trust, show]).ends(0);
-    // A flag comes before the URL.
+    // A flag overrides the URL.
     watch(&whole, &[trust, show, &["--username", "nobody"]]).ends(69);
     watch(&url, &[trust, show])
         .ends(69)
-        .says(&[&url, "user name"]);
-    watch(&url, &[login, show]).ends(69).says(&["CA file"]);
+        .stderr_contains(&[&url, "user name"]);
+    watch(&url, &[login, show])
+        .ends(69)
+        .stderr_contains(&["CA file"]);
     watch(&url, &[login, trust]).ends(69);
     watch(&url, &[&["--ca-file", &password]])
         .ends(65)
-        .says(&["no certificate"]);
+        .stderr_contains(&["no certificate"]);
     watch(&url, &[&["--ca-file", "/none"]])
         .ends(66)
-        .says(&["/none"]);
+        .stderr_contains(&["/none"]);
     watch(&url, &[&["--username", "u", "--password-file", "/none"]])
         .ends(66)
-        .says(&["/none"]);
+        .stderr_contains(&["/none"]);
 }
 
 #[test]
 fn a_refused_subscription_is_not_taken_for_an_empty_fleet() {
-    let stub = Stub::start(|peer| {
+    let stub = StubBroker::start(|peer| {
         assert_eq!(peer.refuse_reading().len(), 7);
-        // The viewer hangs up.
+        // The viewer disconnects.
         assert_eq!(peer.read(), None);
     });
     handloom(["watch", "--once", "--broker", &url(stub.port())])
         .ends(69)
-        .says(&["does not let this user read handloom/+/"]);
+        .stderr_contains(&["does not let this user read handloom/+/"]);
 }
 
 #[test]
 fn large_messages_are_cut_and_a_full_channel_does_not_hold_the_end() {
-    let stub = Stub::start(|peer| {
+    let stub = StubBroker::start(|peer| {
         assert!(peer.accept(false, 0));
         let subscribe = peer.read().unwrap();
         peer.answer(&subscribe, true);
         let topic = topics::topic("a", topics::STATUS);
         peer.publish(&topic, &vec![b'x'; 2_000_000], 0, false);
-        // More than the channel takes; then the viewer, who has stopped reading, hangs up.
+        // More than the channel holds; then the viewer, which has stopped reading, disconnects.
         for _ in 0..20_000 {
             peer.publish(&topic, &[b'x'; 1000], 0, false);
         }
     });
     let settings = Settings::new("", "127.0.0.1", stub.port());
     let subscriber = Subscriber::start("watch", &settings, subscriber::fleet(None)).unwrap();
-    let next = || subscriber.events().recv_timeout(PATIENCE).unwrap();
+    let next = || subscriber.events().recv_timeout(TIMEOUT).unwrap();
     assert_eq!(next(), subscriber::Event::Connected);
     let subscriber::Event::Message { payload, .. } = next() else {
         panic!("no message")
@@ -261,27 +262,27 @@ fn large_messages_are_cut_and_a_full_channel_does_not_hold_the_end() {
     eventually("the channel is full", || subscriber.events().is_full());
     let begun = Instant::now();
     drop(subscriber);
-    assert!(begun.elapsed() < PATIENCE / 6);
+    assert!(begun.elapsed() < TIMEOUT);
 }
 
 #[test]
 fn attempts_keep_their_distance() {
     let settings = Settings::new("", "127.0.0.1", free_port());
+    let start = Instant::now();
     let subscriber = Subscriber::start("watch", &settings, subscriber::fleet(None)).unwrap();
-    let times: Vec<Instant> = (0..3)
+    let times: Vec<Duration> = (0..3)
         .map(|_| {
-            let event = subscriber.events().recv_timeout(PATIENCE).unwrap();
+            let event = subscriber.events().recv_timeout(TIMEOUT).unwrap();
             assert!(matches!(event, subscriber::Event::Disconnected(_)));
-            Instant::now()
+            start.elapsed()
         })
         .collect();
-    let waits = [times[1] - times[0], times[2] - times[1]];
-    // The reader may be late for the first; the subscriber is not early.
-    assert!(waits[0] > Duration::from_millis(900), "{waits:?}");
-    assert!(waits[1] > Duration::from_millis(1900), "{waits:?}");
+    // Pauses of one and two seconds. This thread may read an event late, never early.
+    assert!(times[1] > Duration::from_millis(900), "{times:?}");
+    assert!(times[2] > Duration::from_millis(2800), "{times:?}");
 }
 
-/// A command in a pseudo-terminal of 100 x 30, whose settings are shown after its end.
+/// A command in a pseudo-terminal of 100 x 30. The terminal's settings are printed after the command ends.
 struct Terminal {
     script: Guard,
     bytes: mpsc::Receiver<Vec<u8>>,
@@ -289,7 +290,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// `None` with a loud word where there is no `script`.
+    /// Prints a note and returns `None` where `script` is not installed.
     fn run(command: &str) -> Option<Self> {
         let command = format!("stty cols 100 rows 30; {command}; echo END=$?; stty -a");
         let child = Command::new("script")
@@ -299,7 +300,7 @@ impl Terminal {
             .stdout(Stdio::piped())
             .spawn();
         let Ok(mut child) = child else {
-            test_support::say("SKIPPED: no script; apt-get install bsdutils");
+            test_support::print_note("SKIPPED: script is not installed; apt-get install bsdutils");
             return None;
         };
         let mut stdout = child.stdout.take().unwrap();
@@ -320,19 +321,15 @@ impl Terminal {
         })
     }
 
-    /// Reads until `words` were written.
+    /// Reads until the command has written `words`.
     #[track_caller]
-    fn shows(&mut self, words: &str) {
+    fn wait_for(&mut self, words: &str) {
         let begun = Instant::now();
         while !self.seen.contains(words) {
             if let Ok(bytes) = self.bytes.recv_timeout(Duration::from_millis(100)) {
                 self.seen.push_str(&String::from_utf8_lossy(&bytes));
             }
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "no {words:?} in {:?}",
-                self.seen
-            );
+            assert!(begun.elapsed() < TIMEOUT, "no {words:?} in {:?}", self.seen);
         }
     }
 
@@ -342,11 +339,11 @@ impl Terminal {
         stdin.flush().unwrap();
     }
 
-    /// Asserts the exit code, and that the terminal is as it was: the main screen, a cursor, lines and echo.
+    /// Asserts the exit code and a restored terminal: main screen, visible cursor, line mode and echo.
     #[track_caller]
     fn ends(mut self, code: i32) {
-        self.shows(&format!("END={code}"));
-        self.shows("echok");
+        self.wait_for(&format!("END={code}"));
+        self.wait_for("echok");
         let after = self.seen.split_once("END=").unwrap();
         for setting in ["icanon", "isig", "echo"] {
             let mut settings = after.1.split_whitespace();
@@ -359,38 +356,38 @@ impl Terminal {
 }
 
 #[test]
-fn the_live_view_shows_follows_and_gives_the_terminal_back() {
+fn the_live_view_updates_and_restores_the_terminal() {
     let mut broker = Broker::start(false);
     keep(&broker, &fleet());
     let command = format!("{} watch --broker {}", program(), url(broker.port()));
     let Some(mut terminal) = Terminal::run(&command) else {
         return;
     };
-    terminal.shows("jetson");
-    terminal.shows("12306:");
-    // Below it is the next, and its details say what runs it.
+    terminal.wait_for("jetson");
+    terminal.wait_for("12306:");
+    // The next device is below; its details name the backend preference.
     terminal.press("j\r");
-    terminal.shows("fastest");
-    // The view outlives its broker, says so, and finds it again.
+    terminal.wait_for("fastest");
+    // The view survives a broker that ends, shows the lost connection, and reconnects.
     broker.kill();
-    terminal.shows("trying");
+    terminal.wait_for("trying");
     broker.restart();
-    // Only what changes is drawn: no letter stands where one of the names above has it, too.
+    // Only changed cells are drawn: this name has no character in common with a name above at the same position.
     keep(&broker, &[("zulu-9", "status", status("online"))]);
-    terminal.shows("zulu-9");
+    terminal.wait_for("zulu-9");
     terminal.press("q");
     terminal.ends(0);
 }
 
 #[test]
-fn the_live_view_keeps_trying_and_every_way_out_restores() {
+fn the_live_view_retries_and_every_exit_restores_the_terminal() {
     let nowhere = url(free_port());
     for key in ["\u{3}", "\u{1b}"] {
         let Some(mut terminal) = Terminal::run(&format!("{} watch --broker {nowhere}", program()))
         else {
             return;
         };
-        terminal.shows("refused");
+        terminal.wait_for("refused");
         terminal.press(key);
         terminal.ends(0);
     }
@@ -400,7 +397,7 @@ fn the_live_view_keeps_trying_and_every_way_out_restores() {
         program()
     );
     if let Some(mut terminal) = Terminal::run(&watch) {
-        terminal.shows("refused");
+        terminal.wait_for("refused");
         terminal.ends(124);
     }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""check.py PROGRAM FOLDER: pose_format, pyarrow, datasets, webdataset, pandas and numpy read every export of a small job,
-and tests/python/handloom_data.py reads the job itself. All values equal those of the npz files."""
+"""check.py PROGRAM FOLDER: reads every export of a small job with pose_format, pyarrow, datasets, webdataset, pandas
+and numpy, and the job itself with tests/python/handloom_data.py. All values must equal those of the npz files."""
 import glob
 import io
 import json
@@ -33,7 +33,7 @@ def handloom(*args):
 
 
 def make_results():
-    """A job over the demo's clips, whose splits, signers and glosses are made harder."""
+    """Runs a job over the demo's clips, with varied splits and signers and unusual glosses."""
     handloom("demo", "--out", FOLDER / "demo")
     path = FOLDER / "demo/dataset/WLASL_v0.3.json"
     metadata = json.loads(path.read_text())
@@ -51,7 +51,7 @@ def make_results():
 
 
 def check_loader():
-    """The arrays of the loader are those of numpy.load."""
+    """The loader's arrays equal those of numpy.load."""
     rows = 0
     clips = hd.Clips(OUT)
     for path in sorted(glob.glob(f"{OUT}/batches/*.npz")):
@@ -93,8 +93,8 @@ def check_loader():
             raise AssertionError(bad)
 
 
-def check_page():
-    """The README's example runs as it stands."""
+def check_readme_example():
+    """The README's example runs unchanged."""
     codes = (ROOT / "README.md").read_text().split("```python\n")
     [example] = [code for code in codes if code.startswith("from handloom_data")]
     for name in ("out", "every"):
@@ -109,7 +109,7 @@ def check_page():
 
 
 def equal(found, wanted):
-    """The same shape, type and bits, but that any NaN equals any other."""
+    """Checks for the same shape, type and values; any NaN equals any other."""
     found = np.asarray(found)
     assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype), (found.shape, found.dtype, wanted.shape)
     np.testing.assert_array_equal(found, wanted)
@@ -122,9 +122,9 @@ def check_pose(folder, clips):
         assert (line.label, line.label_id) == (clip["labels"], clip.get("label_id", line.label_id))
         content = (folder / line.path).read_bytes()
         pose = Pose.read(content)
-        again = io.BytesIO()
-        pose.write(again)
-        assert again.getvalue() == content, "pose_format writes other bytes than it read"
+        rewritten = io.BytesIO()
+        pose.write(rewritten)
+        assert rewritten.getvalue() == content, "pose_format writes other bytes than it read"
         hands, same = clip.sides()
         seen = ~np.isnan(hands[:, :, 0, 0])
         scale = np.array([clip["width"], clip["height"], 1], np.float32)
@@ -183,7 +183,7 @@ def check_asl_signs(folder, clips):
     for (_, line), clip in zip(train.iterrows(), clips):
         assert line.path == f"train_landmark_files/{line.participant_id}/{line.sequence_id}.parquet"
         assert line.sign == clip["labels"] and line.sign in signs
-        # How Kaggle's own loader reads.
+        # As Kaggle's own loader does.
         data = pd.read_parquet(folder / line.path, columns=["x", "y", "z"])
         frames = int(len(data) / 543)
         assert frames * 543 == len(data)
@@ -232,7 +232,7 @@ CHECKS = {
 
 make_results()
 check_loader()
-check_page()
+check_readme_example()
 print("handloom_data.py: equal to numpy.load")
 for which, clips in (("frames", hd.Frames(OUT)), ("sequences", hd.Clips(OUT))):
     clips = list(clips)

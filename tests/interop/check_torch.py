@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""check_torch.py OUT: tests/python/handloom_data.py under torch: a Dataset whose tensors are the sequences, also through
-workers of a DataLoader that start afresh."""
+"""check_torch.py OUT: checks tests/python/handloom_data.py with torch. The dataset's tensors must equal the
+sequences, also through spawned DataLoader workers."""
 import pathlib
 import sys
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# run.sh PROGRAM: real clients read what `handloom export` writes. Fetches them, pinned by hash, into target/interop.
+# run.sh PROGRAM: checks the output of `handloom export` with real client libraries. Fetches them, pinned by hash,
+# into target/interop.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 program=$(realpath "$1")
@@ -14,10 +15,10 @@ rm -rf $folder/work
 mkdir $folder/work
 export HF_HUB_OFFLINE=1 HF_HOME=$PWD/$folder/work/cache
 $folder/python/bin/python tests/interop/check.py "$program" $folder/work
-# PyTorch is 3 GB: the set-up of `make test-train` has it.
+# PyTorch is 3 GB, so this uses the copy that `make test-train` fetches.
 python=${TORCH_PYTHON:-target/train/python/bin/python}
 if [ -x "$python" ]; then
   "$python" tests/interop/check_torch.py $folder/work/out
 else
-  echo "SKIPPED: torch: $python is not there; make test-train fetches it"
+  echo "SKIPPED: torch: no $python; make test-train fetches it"
 fi

@@ -1,4 +1,4 @@
-//! Whatever the bytes of clips and metadata: no panic, no hang, every instance in exactly one state.
+//! Arbitrary bytes in clips and metadata cause no panic and no hang; every instance is in exactly one state.
 
 use handloom::dataset::plan::{PlanOptions, plan};
 use handloom::dataset::wlasl::parse;
@@ -10,15 +10,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use test_support::{
-    Dice, Run, handloom, manifest, metadata, process, render_clip, scratch, write_metadata,
+    Run, TestRng, handloom, manifest, metadata, process, render_clip, scratch, write_metadata,
 };
 
 const CLIPS: usize = 200;
 const METADATA_FILES: usize = 200;
-/// Of these, so many go through the program.
+/// How many of these are passed to the program.
 const METADATA_RUNS: usize = 20;
 
-/// Ends that a program chooses itself, against 101 (panic), 134 and 139 (signals, which also have no code at all).
+/// Checks that the program chose its exit code: not 101 (panic), 134 or 139 (signals, which may also give no code).
 #[track_caller]
 fn ends_by_itself(run: &Run, what: &str) {
     assert!(
@@ -29,7 +29,7 @@ fn ends_by_itself(run: &Run, what: &str) {
     );
 }
 
-/// The instances of a manifest per state.
+/// The number of instances in each state.
 fn states(out: &Path) -> BTreeMap<String, usize> {
     let mut states = BTreeMap::new();
     for line in manifest(out) {
@@ -42,36 +42,36 @@ fn states(out: &Path) -> BTreeMap<String, usize> {
 }
 
 /// A damaged copy of `bytes`, by one of seven kinds of damage.
-fn damaged(bytes: &[u8], kind: usize, dice: &mut Dice) -> Vec<u8> {
+fn damaged(bytes: &[u8], kind: usize, rng: &mut TestRng) -> Vec<u8> {
     let mut out = bytes.to_vec();
     match kind % 7 {
-        0 => out.truncate(dice.below(bytes.len())),
+        0 => out.truncate(rng.below(bytes.len())),
         1 => {
-            for _ in 0..=dice.below(40) {
-                out[dice.below(bytes.len())] ^= 1 << dice.below(8);
+            for _ in 0..=rng.below(40) {
+                out[rng.below(bytes.len())] ^= 1 << rng.below(8);
             }
         }
-        2 => out = boxes_swapped(bytes, dice),
+        2 => out = boxes_swapped(bytes, rng),
         3 => {
-            let start = dice.below(bytes.len());
-            let end = (start + 1 + dice.below(2000)).min(bytes.len());
+            let start = rng.below(bytes.len());
+            let end = (start + 1 + rng.below(2000)).min(bytes.len());
             out[start..end].fill(0);
         }
         4 => {
-            let start = dice.below(bytes.len());
-            let end = (start + 1 + dice.below(500)).min(bytes.len());
-            out[start..end].fill_with(|| dice.byte());
+            let start = rng.below(bytes.len());
+            let end = (start + 1 + rng.below(500)).min(bytes.len());
+            out[start..end].fill_with(|| rng.byte());
         }
         5 => {
-            // The index is where lies do most harm: a number in it becomes huge.
+            // Wrong numbers do most harm in the index: one of them becomes huge.
             let moov = find(bytes, b"moov").unwrap_or(0);
-            let at = moov + dice.below(bytes.len() - moov - 4);
-            out[at..at + 4].copy_from_slice(&[0xFF, 0xFF, 0xFF, dice.byte()]);
+            let at = moov + rng.below(bytes.len() - moov - 4);
+            out[at..at + 4].copy_from_slice(&[0xFF, 0xFF, 0xFF, rng.byte()]);
         }
         _ => {
-            let head = dice.below(200);
+            let head = rng.below(200);
             out.truncate(head);
-            out.extend((0..=dice.below(5000)).map(|_| dice.byte()));
+            out.extend((0..=rng.below(5000)).map(|_| rng.byte()));
         }
     }
     out
@@ -81,8 +81,8 @@ fn find(bytes: &[u8], name: &[u8]) -> Option<usize> {
     bytes.windows(name.len()).position(|w| w == name)
 }
 
-/// The file with two of its top-level boxes in each other's place.
-fn boxes_swapped(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
+/// The file with two of its top-level boxes swapped.
+fn boxes_swapped(bytes: &[u8], rng: &mut TestRng) -> Vec<u8> {
     let mut boxes = Vec::new();
     let mut at = 0;
     while at + 8 <= bytes.len() {
@@ -91,7 +91,7 @@ fn boxes_swapped(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
         boxes.push(&bytes[at..end]);
         at = end;
     }
-    let (a, b) = (dice.below(boxes.len()), dice.below(boxes.len()));
+    let (a, b) = (rng.below(boxes.len()), rng.below(boxes.len()));
     boxes.swap(a, b);
     if a == b {
         boxes.remove(a);
@@ -113,13 +113,13 @@ fn damaged_clips() {
             fs::read(path).unwrap()
         })
         .into();
-    let mut dice = Dice::new(2);
+    let mut rng = TestRng::new(2);
     for (n, id) in ids.iter().enumerate() {
-        let clip = damaged(&sound[n % 2], n / 2, &mut dice);
+        let clip = damaged(&sound[n % 2], n / 2, &mut rng);
         fs::write(dataset.join(format!("videos/{id}.mp4")), clip).unwrap();
     }
     let out = folder.path().join("out");
-    // Two frames are looked at, the second and the last: the decoder is what is tried here.
+    // Two frames are sampled, the second and the last: this test is about the decoder.
     let args = [
         "--clip-timeout",
         "5",
@@ -135,7 +135,7 @@ fn damaged_clips() {
     let run = process(&dataset, &out, &args);
     ends_by_itself(&run, "damaged clips");
     let states = states(&out);
-    test_support::say(&format!("damaged clips: {states:?}"));
+    test_support::print_note(&format!("damaged clips: {states:?}"));
     assert_eq!(states.values().sum::<usize>(), CLIPS);
     assert!(states["unreadable"] > CLIPS / 10);
     assert!(states.len() > 1, "no damaged clip could be read");
@@ -187,7 +187,7 @@ fn things_that_are_no_clips() {
             "good" | "link" => &["accepted"],
             "folder" | "pipe" | "empty" | "one-byte" | "text" => &["unreadable"],
             "broken-link" | "loop" => &["missing", "unreadable"],
-            // The superuser reads it all the same.
+            // The superuser can still read it.
             "locked" => &["accepted", "unreadable"],
             _ => &["missing"],
         };
@@ -198,7 +198,7 @@ fn things_that_are_no_clips() {
 }
 
 /// A damaged copy of a metadata file.
-fn damaged_metadata(json: &[u8], kind: usize, dice: &mut Dice) -> Vec<u8> {
+fn damaged_metadata(json: &[u8], kind: usize, rng: &mut TestRng) -> Vec<u8> {
     const PIECES: [&[u8]; 16] = [
         b"{",
         b"}",
@@ -231,28 +231,28 @@ fn damaged_metadata(json: &[u8], kind: usize, dice: &mut Dice) -> Vec<u8> {
     ];
     let mut out = json.to_vec();
     match kind % 5 {
-        0 => out.truncate(dice.below(json.len())),
+        0 => out.truncate(rng.below(json.len())),
         1 => {
-            for _ in 0..=dice.below(5) {
-                out[dice.below(json.len())] ^= 1 << dice.below(8);
+            for _ in 0..=rng.below(5) {
+                out[rng.below(json.len())] ^= 1 << rng.below(8);
             }
         }
         2 => {
-            let at = dice.below(json.len());
-            let end = (at + dice.below(12)).min(json.len());
-            out.splice(at..end, PIECES[dice.below(PIECES.len())].iter().copied());
+            let at = rng.below(json.len());
+            let end = (at + rng.below(12)).min(json.len());
+            out.splice(at..end, PIECES[rng.below(PIECES.len())].iter().copied());
         }
         3 => {
             // A value becomes one of another kind.
             let colons: Vec<usize> = (0..json.len()).filter(|i| json[*i] == b':').collect();
-            let at = colons[dice.below(colons.len())] + 1;
+            let at = colons[rng.below(colons.len())] + 1;
             let end = at + json[at..].iter().position(|b| b",}".contains(b)).unwrap();
-            out.splice(at..end, VALUES[dice.below(VALUES.len())].iter().copied());
+            out.splice(at..end, VALUES[rng.below(VALUES.len())].iter().copied());
         }
         _ => {
-            let (a, b) = (dice.below(json.len()), dice.below(json.len()));
+            let (a, b) = (rng.below(json.len()), rng.below(json.len()));
             let piece = json[a.min(b)..a.max(b)].to_vec();
-            let at = dice.below(json.len());
+            let at = rng.below(json.len());
             out.splice(at..at, piece);
         }
     }
@@ -271,14 +271,14 @@ fn damaged_metadata_files() {
     write_metadata(&dataset, &sound);
     fs::write(dataset.join("videos/00001.mp4"), "no video").unwrap();
     let sound = sound.to_string().into_bytes();
-    let mut dice = Dice::new(3);
+    let mut rng = TestRng::new(3);
     let (mut plans, mut refused) = (0, 0);
     let plan_options = PlanOptions {
         min_videos_per_gloss: 1,
         ..PlanOptions::default()
     };
     for n in 0..METADATA_FILES {
-        let json = damaged_metadata(&sound, n, &mut dice);
+        let json = damaged_metadata(&sound, n, &mut rng);
         let instances = match parse(&json) {
             Ok(entries) => {
                 let instances: usize = entries.iter().map(|e| e.instances.len()).sum();
@@ -305,7 +305,7 @@ fn damaged_metadata_files() {
             same_through_the_program(&dataset, &folder.path().join(format!("out-{n}")), instances);
         }
     }
-    test_support::say(&format!(
+    test_support::print_note(&format!(
         "damaged metadata: {plans} planned, {refused} refused"
     ));
     assert!(plans > 20 && refused > 20);
@@ -317,7 +317,7 @@ fn same_through_the_program(dataset: &Path, out: &Path, instances: Option<usize>
     let list = handloom(["process", path, "--list", "--min-videos-per-gloss", "1"]);
     ends_by_itself(&list, path);
     let Some(instances) = instances else {
-        list.ends(65).says(&["WLASL_v0.3.json"]);
+        list.ends(65).stderr_contains(&["WLASL_v0.3.json"]);
         return;
     };
     let mut records = list.ends(0).events();
@@ -326,12 +326,12 @@ fn same_through_the_program(dataset: &Path, out: &Path, instances: Option<usize>
     let run = process(dataset, out, &["--min-videos-per-gloss", "1"]);
     ends_by_itself(&run, path);
     assert_eq!(states(out).values().sum::<usize>(), instances);
-    let told: Value = run.event("done")["states"].clone();
-    let told: u64 = told
+    let reported: Value = run.event("done")["states"].clone();
+    let reported: u64 = reported
         .as_object()
         .unwrap()
         .values()
         .filter_map(Value::as_u64)
         .sum();
-    assert_eq!(usize::try_from(told), Ok(instances));
+    assert_eq!(usize::try_from(reported), Ok(instances));
 }

@@ -1,4 +1,4 @@
-//! Codecs that a demuxer has no name for, and streams that were cut in the middle: each gives the frames that OpenCV reads.
+//! Codecs that no demuxer names, and streams cut in the middle: each gives the frames that OpenCV reads.
 
 use crate::decode::{decode, open, save};
 use gstreamer as gst;
@@ -8,13 +8,13 @@ use handloom::dataset::clip_note::ClipNote;
 use handloom::frame::FrameSource;
 use handloom::video::clip;
 use tempfile::TempDir;
-use test_support::say;
+use test_support::print_note;
 
 const FRAMES: usize = 30;
 const SIZE: (u32, u32) = (176, 144);
 
-/// What elements make of moving pictures of `format`: the packets, and the header of the codec. `None` when one of them is
-/// not installed.
+/// Runs GStreamer `elements` on a test video of `format`. Returns the codec's header and the packets, or `None` when
+/// an element is not installed.
 fn packets(format: &str, elements: &str) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
     clip::init().unwrap();
     let (width, height) = SIZE;
@@ -25,7 +25,7 @@ fn packets(format: &str, elements: &str) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
     let pipeline = match gst::parse::launch(&text) {
         Ok(pipeline) => pipeline.downcast::<gst::Pipeline>().unwrap(),
         Err(error) => {
-            say(&format!("left out: {elements}: {error}"));
+            print_note(&format!("not tested: {elements}: {error}"));
             return None;
         }
     };
@@ -103,8 +103,9 @@ fn codecs_without_a_name_in_avi_are_decoded() {
     }
 }
 
-/// Sample in the folder beside this file, of 3 frames of 48 x 32 pixels; its decoder; CRC-32 of the RGB bytes of all frames
-/// as `cv2.VideoCapture.read` of opencv-python-headless 4.8.1.78 gives them. GStreamer has no encoder or muxer for these.
+/// A sample in the folder `codecs` with 3 frames of 48 x 32 pixels, its decoder, and the CRC-32 of the RGB bytes of
+/// all frames as `cv2.VideoCapture.read` of opencv-python-headless 4.8.1.78 gives them. GStreamer has no encoder or
+/// muxer for these.
 const SAMPLES: [(&str, &str, u32); 1] = [("h264.mxf", "avdec_h264", 0xfb1d_8cf8)];
 
 #[test]
@@ -137,10 +138,10 @@ fn units(stream: &[u8]) -> Vec<&[u8]> {
 
 type IsKind = fn(u8) -> bool;
 
-/// The stream without those units before its first picture that `is_set`.
-fn without_first_sets(stream: &[u8], is_set: IsKind, is_picture: IsKind) -> Vec<u8> {
+/// Removes the units before the first slice for which `is_set` holds.
+fn without_first_sets(stream: &[u8], is_set: IsKind, is_slice: IsKind) -> Vec<u8> {
     let units = units(stream);
-    let first = units.iter().position(|unit| is_picture(unit[3])).unwrap();
+    let first = units.iter().position(|unit| is_slice(unit[3])).unwrap();
     let kept = units[..first].iter().filter(|unit| !is_set(unit[3]));
     let all: Vec<&[u8]> = kept.chain(&units[first..]).copied().collect();
     assert!(all.len() < units.len());
@@ -148,7 +149,7 @@ fn without_first_sets(stream: &[u8], is_set: IsKind, is_picture: IsKind) -> Vec<
 }
 
 #[test]
-fn sets_that_come_later_serve_the_pictures_before_them() {
+fn parameter_sets_that_come_later_serve_the_frames_before_them() {
     let dir = TempDir::new().unwrap();
     let h264 = "x264enc key-int-max=10 bframes=0 ! video/x-h264,stream-format=byte-stream";
     let h265 = "x265enc key-int-max=10 ! h265parse config-interval=-1 ! video/x-h265,stream-format=byte-stream";
@@ -170,14 +171,14 @@ fn sets_that_come_later_serve_the_pictures_before_them() {
             |first| first == 0xb6,
         ),
     ];
-    for (elements, is_set, is_picture) in kinds {
+    for (elements, is_set, is_slice) in kinds {
         let Some((_, packets)) = packets("I420", elements) else {
             continue;
         };
         let stream = packets.concat();
         let whole = decode(&save(&dir, &stream)).unwrap();
         assert_eq!(whole.len(), FRAMES, "{elements}");
-        let cut = save(&dir, &without_first_sets(&stream, is_set, is_picture));
+        let cut = save(&dir, &without_first_sets(&stream, is_set, is_slice));
         assert_eq!(decode(&cut).unwrap(), whole, "{elements}");
         let is_mpeg4 = elements == mpeg4;
         let notes = open(&cut).unwrap().facts().notes;
@@ -187,7 +188,7 @@ fn sets_that_come_later_serve_the_pictures_before_them() {
 }
 
 #[test]
-fn a_stream_that_was_cut_before_an_open_group_of_pictures_is_shown_from_there() {
+fn a_stream_cut_before_an_open_gop_decodes_from_there() {
     let dir = TempDir::new().unwrap();
     let encoder =
         "x264enc key-int-max=10 bframes=2 b-adapt=false option-string=open-gop=1:scenecut=0";
@@ -199,7 +200,7 @@ fn a_stream_that_was_cut_before_an_open_group_of_pictures_is_shown_from_there() 
     assert_eq!(whole.len(), FRAMES);
     let check = |cut: &[u8], name: &str| {
         let frames = decode(&save(&dir, cut)).unwrap_or_else(|e| panic!("{name}: {e}"));
-        // Two groups follow; pictures before the key frame of the first may lack their references.
+        // Two groups of pictures follow. Those before the first key frame may lack their references.
         assert!(
             (15..FRAMES - 4).contains(&frames.len()),
             "{name}: {}",
@@ -214,7 +215,7 @@ fn a_stream_that_was_cut_before_an_open_group_of_pictures_is_shown_from_there() 
             continue;
         };
         let file = file.concat();
-        // From the start of the fifth picture's packet on, behind the tables.
+        // Cuts at the packet of the fifth picture. MPEG-TS keeps its tables.
         let starts = (0..file.len() - 4).filter(|at| file[*at..].starts_with(&[0, 0, 1, 0xe0]));
         let at = starts.clone().nth(4).unwrap();
         let cut = if muxer.starts_with("mpegts") {

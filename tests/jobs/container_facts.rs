@@ -1,4 +1,4 @@
-//! What a container says of its pictures, read as OpenCV reads it: matrices, edit lists, times, a last packet that is cut off.
+//! Container metadata, applied as OpenCV applies it: matrices, edit lists, times, a last packet that is cut off.
 
 use crate::decode::{FRAMES, be32, clip, decode, find, insert, open, save};
 use handloom::dataset::clip_note::ClipNote;
@@ -29,12 +29,12 @@ fn with_edits(bytes: &[u8], edits: &[Edit]) -> Vec<u8> {
     let edts = [&word(elst.len() + 8), &b"edts"[..], &elst].concat();
     let (moov, trak) = (find(&out, *b"moov"), find(&out, *b"trak"));
     let end = trak + be32(&out, trak);
-    assert!(find(&out, *b"mdat") < moov, "sample positions stay");
+    assert!(find(&out, *b"mdat") < moov, "sample offsets stay valid");
     insert(&mut out, end, &edts, &[moov, trak]);
     out
 }
 
-/// Sets the upper left of a header's matrix.
+/// Sets the upper left 2 x 2 part of a header's matrix.
 fn turn(bytes: &mut [u8], header: [u8; 4], [a, b, c, d]: [i32; 4]) {
     let matrix = find(bytes, header) + 8 + if header == *b"mvhd" { 36 } else { 40 };
     for (i, cell) in [(0, a), (1, b), (3, c), (4, d)] {
@@ -44,13 +44,13 @@ fn turn(bytes: &mut [u8], header: [u8; 4], [a, b, c, d]: [i32; 4]) {
 }
 
 #[test]
-fn parts_follow_each_other_as_the_edit_list_says() {
+fn parts_follow_the_edit_list() {
     let dir = TempDir::new().unwrap();
     for codec in [Codec::H264, Codec::Mpeg4] {
         let whole = clip(&dir, codec);
         let movie = be32(&whole, find(&whole, *b"mvhd") + 20);
         let media = i64::try_from(be32(&whole, find(&whole, *b"mdhd") + 20)).unwrap();
-        // In twelfths of a second: two of the clip's frames.
+        // The unit is a twelfth of a second: two frames of the clip.
         let edit = |length: usize, start: i64| (length * movie / 12, start * media / 12);
         let shown = |edits: &[Edit]| decode(&save(&dir, &with_edits(&whole, edits)));
         let (first, middle, last) = (edit(3, 0), edit(2, 4), edit(3, 8));
@@ -73,7 +73,7 @@ fn parts_follow_each_other_as_the_edit_list_says() {
                 .collect();
             assert_eq!(shown(&edits), Ok(expected), "{codec:?} {edits:?}");
         }
-        // OpenCV gives no frame of a list that shows nothing.
+        // OpenCV gives no frame for an edit list that shows nothing.
         for nothing in [vec![gap], vec![(0, 0)], vec![edit(3, 40)]] {
             assert!(shown(&nothing).is_err(), "{codec:?} {nothing:?}");
         }
@@ -110,7 +110,7 @@ fn the_movies_matrix_turns_as_the_tracks_does() {
 }
 
 #[test]
-fn equal_times_change_no_picture() {
+fn equal_times_change_no_frame() {
     let dir = TempDir::new().unwrap();
     for codec in [Codec::H264, Codec::Mpeg4] {
         let mut bytes = clip(&dir, codec);
@@ -128,7 +128,7 @@ fn equal_times_change_no_picture() {
     }
 }
 
-/// A Motion JPEG file of AVI without an index, and where each picture's chunk begins.
+/// A Motion JPEG AVI file without an index, and the offset of each frame's chunk.
 fn avi(count: usize) -> (Vec<u8>, Vec<usize>) {
     let chunk = |kind: &[u8; 4], content: &[u8]| {
         let size = u32::try_from(content.len()).unwrap().to_le_bytes();
@@ -161,9 +161,9 @@ fn avi(count: usize) -> (Vec<u8>, Vec<usize>) {
     );
     let header = list(b"hdrl", &[chunk(b"avih", &avih), strl].concat());
     let (mut media, mut begins) = (Vec::new(), Vec::new());
-    for picture in 0..count {
+    for index in 0..count {
         let mut jpeg = Vec::new();
-        let scene = signing_scene(7, picture, 160, 112);
+        let scene = signing_scene(7, index, 160, 112);
         let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 80);
         let size = (width, height, image::ExtendedColorType::Rgb8);
         image::ImageEncoder::write_image(encoder, scene.pixels(), size.0, size.1, size.2).unwrap();
@@ -186,23 +186,23 @@ fn the_last_packet_of_a_cut_off_avi_is_shown_as_far_as_it_goes() {
         assert_eq!(some.len(), last + 1);
         assert_eq!(some[..last], all[..last]);
         assert_ne!(some[last], all[last], "the lower half is missing");
-        // Between two chunks nothing is missing.
+        // A cut between two chunks leaves only whole frames.
         let some = decode(&save(&dir, &whole[..begins[last]])).unwrap();
         assert_eq!(some, all[..last]);
     }
 }
 
 #[test]
-fn the_manifest_says_why_frames_may_differ() {
+fn the_manifest_names_why_frames_may_differ() {
     let dir = TempDir::new().unwrap();
     let whole = clip(&dir, Codec::H264);
     let movie = be32(&whole, find(&whole, *b"mvhd") + 20);
     let parts = with_edits(&whole, &[(movie / 4, 0), (movie / 4, 0)]);
-    let (film, begins) = avi(8);
-    let mut uncounted = film.clone();
-    let count = film.windows(4).position(|w| w == b"strh").unwrap() + 8 + 32;
+    let (avi_file, begins) = avi(8);
+    let mut uncounted = avi_file.clone();
+    let count = avi_file.windows(4).position(|w| w == b"strh").unwrap() + 8 + 32;
     uncounted[count..count + 4].fill(0);
-    let cut = film[..usize::midpoint(begins[7], film.len())].to_vec();
+    let cut = avi_file[..usize::midpoint(begins[7], avi_file.len())].to_vec();
     let clips = [
         ("whole", whole, "exact", &[][..]),
         ("parts", parts, "exact", &["several_edits"]),
@@ -222,10 +222,10 @@ fn the_manifest_says_why_frames_may_differ() {
         &["--min-videos-per-gloss", "1", "--min-frames", "1"],
     )
     .ends(0);
-    for (line, (id, _, colour, expected)) in manifest(&out).iter().zip(clips) {
+    for (line, (id, _, color, expected)) in manifest(&out).iter().zip(clips) {
         let clip = &line["clip"];
         let notes = clip["notes"].as_object().cloned().unwrap_or_default();
-        assert_eq!(clip["colour"], colour, "{id}: {line}");
+        assert_eq!(clip["colour"], color, "{id}: {line}");
         assert_eq!(notes.keys().collect::<Vec<_>>(), expected, "{id}: {line}");
         assert!(
             notes
@@ -235,13 +235,13 @@ fn the_manifest_says_why_frames_may_differ() {
     }
 }
 
-type Trial = (&'static str, usize, usize, (usize, usize), u32);
+type OddClip = (&'static str, usize, usize, (usize, usize), u32);
 
-/// Clip, number of frames, of compared frames, size, and CRC-32 of the RGB bytes of the compared frames as
-/// `cv2.VideoCapture.read` of opencv-python-headless 4.8.1.78 gives them, from BGR turned into RGB. The lower part of a JPEG
-/// image that is cut off is not compared: it keeps what the decoder's memory held before.
+/// Clip, number of frames, number of compared frames, size, and CRC-32 of the RGB bytes of the compared frames as
+/// `cv2.VideoCapture.read` of opencv-python-headless 4.8.1.78 gives them, converted from BGR. A JPEG image that is
+/// cut off is not compared: its lower part keeps earlier contents of the decoder's memory.
 #[rustfmt::skip]
-const TRIALS: [Trial; 8] = [
+const ODD_CLIPS: [OddClip; 8] = [
     ("rotation-in-mvhd/mvhd-rot90", 50, 50, (192, 256), 0xa609_4be8),
     ("several-edits/ed-two", 35, 35, (256, 192), 0x7745_c57c),
     ("several-edits/ed-emptymid", 44, 44, (256, 192), 0x70f5_1306),
@@ -253,18 +253,18 @@ const TRIALS: [Trial; 8] = [
 ];
 
 #[test]
-fn trials_give_the_frames_of_opencv() {
+fn odd_clips_give_the_frames_of_opencv() {
     let Some(trials) = test_support::shared("trials") else {
         return;
     };
-    for (name, count, compared, size, expected) in TRIALS {
+    for (name, count, compared, size, expected) in ODD_CLIPS {
         let mut clip = open(&trials.join(name).with_extension("mp4")).unwrap();
         let (mut sizes, mut crc) = (Vec::new(), crc32fast::Hasher::new());
         while clip.advance().unwrap() {
-            let picture = clip.frame().unwrap();
-            sizes.push((picture.width(), picture.height()));
+            let index = clip.frame().unwrap();
+            sizes.push((index.width(), index.height()));
             if sizes.len() <= compared {
-                crc.update(picture.pixels());
+                crc.update(index.pixels());
             }
         }
         assert_eq!(sizes, vec![size; count], "{name}");

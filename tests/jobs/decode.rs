@@ -1,4 +1,4 @@
-//! The decoding room against clips rendered here: what comes out of whole, cut, turned and broken files.
+//! Decodes clips rendered here: whole, cut off, rotated and broken files.
 
 use handloom::draw::scene::signing_scene;
 use handloom::frame::FrameSource;
@@ -8,11 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use test_support::DEADLINE;
 
 pub(crate) const FRAMES: usize = 24;
 const FPS: u32 = 24;
 
-/// A clip of [`FRAMES`] pictures in `dir`, as bytes.
+/// Renders a clip of [`FRAMES`] frames in `dir` and returns its bytes.
 pub(crate) fn clip(dir: &TempDir, codec: Codec) -> Vec<u8> {
     let path = dir.path().join("made.mp4");
     let frames = (0..FRAMES).map(|i| signing_scene(7, i, 160, 112));
@@ -34,19 +35,19 @@ pub(crate) fn open(path: &Path) -> Result<VideoClip, String> {
     VideoClip::open_path(path, &options).map_err(|e| e.to_string())
 }
 
-/// What a clip gives: size and CRC-32 of each picture; the reason when it does not open.
+/// Size and CRC-32 of each frame of a clip, or the reason why it cannot be decoded.
 pub(crate) fn decode(path: &Path) -> Result<Vec<(usize, usize, u32)>, String> {
     let mut clip = open(path)?;
     let mut out = Vec::new();
     while clip.advance().map_err(|e| e.to_string())? {
-        let picture = clip.frame().map_err(|e| e.to_string())?;
-        let crc = crc32fast::hash(picture.pixels());
-        out.push((picture.width(), picture.height(), crc));
+        let image = clip.frame().map_err(|e| e.to_string())?;
+        let crc = crc32fast::hash(image.pixels());
+        out.push((image.width(), image.height(), crc));
     }
     Ok(out)
 }
 
-/// Where the box of this type begins.
+/// Offset of the first box of this type.
 pub(crate) fn find(bytes: &[u8], kind: [u8; 4]) -> usize {
     bytes.windows(4).position(|w| w == kind).unwrap() - 4
 }
@@ -55,7 +56,7 @@ pub(crate) fn be32(bytes: &[u8], at: usize) -> usize {
     u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
 }
 
-/// Adds `by` to the size of a box, and `more` at its end.
+/// Inserts `more` at `at` and adds its length to the size of each parent box.
 pub(crate) fn insert(bytes: &mut Vec<u8>, at: usize, more: &[u8], parents: &[usize]) {
     for parent in parents {
         let size = u32::try_from(be32(bytes, *parent) + more.len()).unwrap();
@@ -75,13 +76,13 @@ fn with_edit(bytes: &[u8], length: usize, start: usize) -> Vec<u8> {
     elst.extend([word(length), word(start), word(0x1_0000)].concat());
     let (moov, trak) = (find(&out, *b"moov"), find(&out, *b"trak"));
     let end = trak + be32(&out, trak);
-    assert!(find(&out, *b"mdat") < moov, "sample positions stay");
+    assert!(find(&out, *b"mdat") < moov, "sample offsets stay valid");
     insert(&mut out, end, &elst, &[moov, trak]);
     out
 }
 
 #[test]
-fn every_picture_comes_once_and_in_order() {
+fn every_frame_comes_once_and_in_order() {
     let dir = TempDir::new().unwrap();
     for codec in [Codec::H264, Codec::Mpeg4] {
         let path = save(&dir, &clip(&dir, codec));
@@ -90,7 +91,7 @@ fn every_picture_comes_once_and_in_order() {
         assert_eq!(frames, decode(&path).unwrap(), "{codec:?}");
         let mut clip = open(&path).unwrap();
         assert_eq!(clip.declared_frames(), Some(FRAMES as u64));
-        // The picture's content tells which it is: nearer to its own original than to its neighbours.
+        // Each frame is nearer to its own original than to one six frames away.
         for i in 0..FRAMES {
             assert!(clip.advance().unwrap());
             let shown = clip.frame().unwrap().clone();
@@ -115,7 +116,7 @@ fn a_file_that_is_cut_off_gives_a_beginning_of_the_whole() {
     for codec in [Codec::H264, Codec::Mpeg4] {
         let whole = clip(&dir, codec);
         let all = decode(&save(&dir, &whole)).unwrap();
-        // The index first, so that a cut hits the pictures.
+        // Moves the index to the front, so that a cut hits the frames.
         let (mdat, moov) = (find(&whole, *b"mdat"), find(&whole, *b"moov"));
         assert!(mdat < moov);
         let mut front = whole.clone();
@@ -135,7 +136,7 @@ fn a_file_that_is_cut_off_gives_a_beginning_of_the_whole() {
                 some.len() >= last && some.len() <= FRAMES,
                 "{codec:?} {percent}"
             );
-            // MPEG-4 shows of the last picture what there is of it.
+            // MPEG-4 shows the last frame as far as its data goes.
             let sure = some.len().saturating_sub(1);
             assert_eq!(some[..sure], all[..sure], "{codec:?} {percent}");
             last = some.len();
@@ -158,7 +159,7 @@ fn an_edit_shows_its_part_to_the_tick() {
         for (from, count) in [(0, 9), (5, 7), (13, 4)] {
             let edited = with_edit(&whole, count * movie / fps, from * media / fps);
             let part = decode(&save(&dir, &edited)).unwrap();
-            // A lead of the composition times moves the part, it does not change its length.
+            // An offset of the composition times moves the part but keeps its length.
             assert_eq!(part.len(), count, "{codec:?} {from}");
             let begin = all.iter().position(|f| *f == part[0]).unwrap();
             assert!(begin <= from, "{codec:?} {from}");
@@ -192,7 +193,7 @@ fn a_turned_track_is_shown_upright() {
 }
 
 #[test]
-fn what_is_no_clip_says_why_at_once() {
+fn what_is_no_clip_is_refused_at_once() {
     let dir = TempDir::new().unwrap();
     let from = Instant::now();
     let reason = |path: &Path| decode(path).unwrap_err();
@@ -205,12 +206,12 @@ fn what_is_no_clip_says_why_at_once() {
     let made = std::process::Command::new("mkfifo").arg(&fifo).status();
     assert!(made.unwrap().success());
     assert!(reason(&fifo).contains("not a regular file"));
-    // A track of sound alone: the handler of the only track is renamed.
+    // A file with sound only: the handler of its only track is renamed.
     let mut sound = clip(&dir, Codec::H264);
     let hdlr = find(&sound, *b"hdlr");
     sound[hdlr + 16..hdlr + 20].copy_from_slice(b"soun");
     assert!(!reason(&save(&dir, &sound)).is_empty());
-    assert!(from.elapsed() < Duration::from_secs(15));
+    assert!(from.elapsed() < DEADLINE);
 }
 
 #[test]
@@ -218,7 +219,7 @@ fn broken_files_leave_nothing_open() {
     let count = |what: &str| fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
     let dir = TempDir::new().unwrap();
     let whole = clip(&dir, Codec::H264);
-    // Other tests run in the same process: only growth by the number of opens would tell a leak.
+    // Other tests run in the same process. Only growth with the number of opens shows a leak.
     let run = |n: usize| {
         for i in 0..n {
             let mut broken = whole.clone();

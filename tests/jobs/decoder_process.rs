@@ -1,5 +1,5 @@
-//! Jobs with clips that crash, block or bloat their decoder, and decoder processes that are stopped and killed: what the
-//! clip was, and that nothing else changes. The decoder of such clips is `tests/plugin/decoder.c`.
+//! Jobs with clips that crash, block or bloat their decoder, and decoder processes that are stopped or killed: the
+//! reason is recorded for the clip, and nothing else changes. The decoder of such clips is `tests/plugin/decoder.c`.
 
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use test_support::{
-    binary, cache, digests, handloom_with, manifest, metadata, render_clip, say, scratch,
+    binary, cache, digests, handloom_with, manifest, metadata, print_note, render_clip, scratch,
     write_metadata,
 };
 
@@ -30,13 +30,13 @@ const ARGS: [&str; 6] = [
 ];
 
 /// A dataset of clips, and GStreamer with the test decoder.
-pub(crate) struct Scene {
+pub(crate) struct DecoderFixture {
     folder: TempDir,
     good: Vec<u8>,
     registry: PathBuf,
 }
 
-/// What the test decoder does, by the codec of a clip, and the reason that is recorded with a clip timeout of 6 s.
+/// Codecs, each of which selects a fault of the test decoder, and the reason recorded with a clip timeout of 6 s.
 pub(crate) const CRASHERS: [(&str, &str); 8] = [
     ("abrt", "the decoder crashed (SIGABRT) in this clip"),
     (
@@ -63,7 +63,7 @@ pub(crate) const CRASHERS: [(&str, &str); 8] = [
     ("segv", "the decoder crashed (SIGSEGV) in this clip"),
 ];
 
-impl Scene {
+impl DecoderFixture {
     pub(crate) fn new() -> Self {
         let folder = scratch();
         let path = folder.path().join("good.mp4");
@@ -75,7 +75,7 @@ impl Scene {
         }
     }
 
-    /// A dataset `name` of good clips and, for each of `codecs`, one in that codec.
+    /// Makes the dataset `name` of `good` good clips and one clip in each of `codecs`.
     pub(crate) fn dataset(&self, name: &str, good: usize, codecs: &[&str]) -> PathBuf {
         let dataset = self.folder.path().join(name);
         let ids = (0..good).map(|n| format!("{n:05}"));
@@ -114,7 +114,7 @@ impl Scene {
         if compiled.is_ok_and(|output| output.status.success()) {
             return Some(folder);
         }
-        say("SKIPPED: no C compiler with GStreamer's headers for the test decoder");
+        print_note("SKIPPED: no C compiler with GStreamer's headers for the test decoder");
         None
     }
 
@@ -217,45 +217,45 @@ fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
 
 #[test]
 fn clips_that_end_their_decoder_are_recorded_with_what_they_did() {
-    let scene = Scene::new();
-    let Some(plugins) = scene.plugin() else {
+    let fixture = DecoderFixture::new();
+    let Some(plugins) = fixture.plugin() else {
         return;
     };
     let environment = [("GST_PLUGIN_PATH", plugins.as_os_str())];
-    let alone = scene.dataset("alone", 4, &[]);
-    scene.process(&alone, &scene.out("alone-out"), &[], &environment);
+    let alone = fixture.dataset("alone", 4, &[]);
+    fixture.process(&alone, &fixture.out("alone-out"), &[], &environment);
     let codecs = [
         "abrt", "segv", "gerr", "quit", "leak", "huge", "hang", "blck",
     ];
-    let mixed = scene.dataset("mixed", 4, &codecs);
+    let mixed = fixture.dataset("mixed", 4, &codecs);
     let more = ["--clip-timeout", "6", "--workers", "2"];
-    let out = scene.out("mixed-out");
-    let stderr = scene.process(&mixed, &out, &more, &environment);
+    let out = fixture.out("mixed-out");
+    let stderr = fixture.process(&mixed, &out, &more, &environment);
     assert!(!stderr.contains("of a decoder"), "{stderr}");
     let expected = CRASHERS.map(|(id, reason)| (id.to_owned(), reason.to_owned()));
     assert_eq!(reasons(&out), expected);
-    let joined = |name: &str| digests(&scene.out(name)).remove("wlasl_landmarks.npz");
+    let joined = |name: &str| digests(&fixture.out(name)).remove("wlasl_landmarks.npz");
     assert!(joined("alone-out").is_some());
     assert_eq!(joined("alone-out"), joined("mixed-out"));
-    // The same bytes as without the process.
+    // Decoding in the program itself gives the same bytes.
     let more = ["--decode-in-process"];
-    scene.process(&alone, &scene.out("in-process"), &more, &environment);
+    fixture.process(&alone, &fixture.out("in-process"), &more, &environment);
     assert_eq!(
-        digests(&scene.out("alone-out")),
-        digests(&scene.out("in-process"))
+        digests(&fixture.out("alone-out")),
+        digests(&fixture.out("in-process"))
     );
 }
 
 #[test]
 fn a_decoder_reaches_neither_network_nor_files_nor_processes() {
-    let scene = Scene::new();
-    let Some(plugins) = scene.plugin() else {
+    let fixture = DecoderFixture::new();
+    let Some(plugins) = fixture.plugin() else {
         return;
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    let secret = scene.out("secret");
+    let secret = fixture.out("secret");
     fs::write(&secret, "s").unwrap();
     let environment = [
         ("GST_PLUGIN_PATH", plugins.as_os_str()),
@@ -263,9 +263,9 @@ fn a_decoder_reaches_neither_network_nor_files_nor_processes() {
         ("TEST_FILE", secret.as_os_str()),
         ("HANDLOOM_LOG", "info".as_ref()),
     ];
-    let dataset = scene.dataset("probe", 1, &["prob"]);
-    let out = scene.out("probe-out");
-    let stderr = scene.process(&dataset, &out, &[], &environment);
+    let dataset = fixture.dataset("probe", 1, &["prob"]);
+    let out = fixture.out("probe-out");
+    let stderr = fixture.process(&dataset, &out, &[], &environment);
     let found = reasons(&out);
     assert_eq!(found.len(), 1);
     let reason = &found[0].1;
@@ -277,23 +277,23 @@ fn a_decoder_reaches_neither_network_nor_files_nor_processes() {
     if stderr.contains("without network and files") {
         assert_eq!(reason, "handloomtestdec: may:");
     } else {
-        say(&format!(
-            "SKIPPED: a decoder's files, which this kernel does not close: {stderr}"
+        print_note(&format!(
+            "SKIPPED: this kernel cannot restrict a decoder's file access: {stderr}"
         ));
     }
 }
 
 #[test]
 fn a_decoder_process_that_is_killed_from_outside_changes_nothing() {
-    let scene = Scene::new();
-    let dataset = scene.dataset("killed", 24, &[]);
-    let undisturbed = scene.out("undisturbed");
-    scene.process(&dataset, &undisturbed, &["--workers", "1"], &[]);
-    let out = scene.out("killed-out");
-    // A file has each line at once; a pipe may hold lines that this test has not seen.
-    let events = scene.out("killed-events");
+    let fixture = DecoderFixture::new();
+    let dataset = fixture.dataset("killed", 24, &[]);
+    let undisturbed = fixture.out("undisturbed");
+    fixture.process(&dataset, &undisturbed, &["--workers", "1"], &[]);
+    let out = fixture.out("killed-out");
+    // A file shows each line at once; a pipe may hold lines that this test has not read.
+    let events = fixture.out("killed-events");
     let stdout = fs::File::create(&events).unwrap().into();
-    let mut job = scene.start(&dataset, &out, &["--workers", "1"], &[], stdout);
+    let mut job = fixture.start(&dataset, &out, &["--workers", "1"], &[], stdout);
     let clips = || {
         let lines = fs::read_to_string(&events).unwrap();
         lines.matches(r#""event":"clip""#).count()
@@ -310,7 +310,7 @@ fn a_decoder_process_that_is_killed_from_outside_changes_nothing() {
             signal("-KILL", pid);
             kills += 1;
         }
-        // A clip is tried twice: the next kill comes in another one.
+        // A clip is tried twice: the next kill must hit another clip.
         next = clips() + 3;
     }
     assert!(job.wait().unwrap().success());
@@ -320,12 +320,12 @@ fn a_decoder_process_that_is_killed_from_outside_changes_nothing() {
 
 #[test]
 fn a_decoder_process_that_stands_still_is_ended_at_the_deadline() {
-    let scene = Scene::new();
-    let dataset = scene.dataset("still", 20, &[]);
-    let out = scene.out("still-out");
+    let fixture = DecoderFixture::new();
+    let dataset = fixture.dataset("still", 20, &[]);
+    let out = fixture.out("still-out");
     let more = ["--workers", "1", "--clip-timeout", "5"];
-    let mut job = scene.start(&dataset, &out, &more, &[], Stdio::piped());
-    // Before its first clip, in whatever call it is.
+    let mut job = fixture.start(&dataset, &out, &more, &[], Stdio::piped());
+    // The decoder process starts before its first clip.
     wait_for("decoder process", || !decoders(job.id()).is_empty());
     let mut lines = BufReader::new(job.stdout.take().unwrap()).lines();
     lines.find(|line| line.as_ref().unwrap().contains(r#""event":"clip""#));
@@ -336,18 +336,18 @@ fn a_decoder_process_that_stands_still_is_ended_at_the_deadline() {
     assert!(job.wait().unwrap().success(), "{rest:?}");
     let reason = "the decoder gave no frame within the clip timeout of 5 s";
     let reasons = reasons(&out);
-    // The process may have been stopped between two clips, which it then has in hand.
+    // The process may have been stopped between two clips; then the next clip times out.
     assert_eq!(reasons.len(), 1, "{rest:?}");
     assert_eq!(reasons[0].1, reason);
 }
 
 #[test]
 fn a_decoder_process_ends_with_its_parent() {
-    let scene = Scene::new();
-    let dataset = scene.dataset("orphan", 50, &[]);
-    let mut job = scene.start(
+    let fixture = DecoderFixture::new();
+    let dataset = fixture.dataset("orphan", 50, &[]);
+    let mut job = fixture.start(
         &dataset,
-        &scene.out("orphan-out"),
+        &fixture.out("orphan-out"),
         &["--workers", "2"],
         &[],
         Stdio::piped(),
@@ -375,12 +375,12 @@ fn a_decoder_process_ends_with_its_parent() {
 
 #[test]
 fn in_one_process_a_clip_that_ends_it_twice_is_recorded() {
-    let scene = Scene::new();
-    let Some(plugins) = scene.plugin() else {
+    let fixture = DecoderFixture::new();
+    let Some(plugins) = fixture.plugin() else {
         return;
     };
-    let dataset = scene.dataset("fatal", 4, &["abrt"]);
-    let out = scene.out("fatal-out");
+    let dataset = fixture.dataset("fatal", 4, &["abrt"]);
+    let out = fixture.out("fatal-out");
     let run = || {
         let mut args: Vec<&OsStr> = vec!["process".as_ref(), dataset.as_ref()];
         args.extend(["--out".as_ref(), out.as_os_str()]);
@@ -388,7 +388,7 @@ fn in_one_process_a_clip_that_ends_it_twice_is_recorded() {
         args.extend(["--decode-in-process", "--workers", "2"].map(OsStr::new));
         let environment = [
             ("GST_PLUGIN_PATH", plugins.as_os_str()),
-            ("GST_REGISTRY", scene.registry.as_os_str()),
+            ("GST_REGISTRY", fixture.registry.as_os_str()),
         ];
         handloom_with(args, &environment)
     };
@@ -402,27 +402,27 @@ fn in_one_process_a_clip_that_ends_it_twice_is_recorded() {
 
 #[test]
 fn a_plugin_that_does_not_load_is_not_the_clips_fault() {
-    let scene = Scene::new();
-    let Some(plugins) = scene.plugin() else {
+    let fixture = DecoderFixture::new();
+    let Some(plugins) = fixture.plugin() else {
         return;
     };
-    let dataset = scene.dataset("unloadable", 2, &["prob"]);
-    let out = scene.out("unloadable-out");
+    let dataset = fixture.dataset("unloadable", 2, &["prob"]);
+    let out = fixture.out("unloadable-out");
     let run = |environment: &[(&str, &OsStr)]| {
         let mut args: Vec<&OsStr> = vec!["process".as_ref(), dataset.as_ref()];
         args.extend(["--out".as_ref(), out.as_os_str()]);
         args.extend(ARGS.iter().map(OsStr::new));
         let mut all = vec![
-            ("GST_REGISTRY", scene.registry.as_os_str()),
+            ("GST_REGISTRY", fixture.registry.as_os_str()),
             ("GST_PLUGIN_PATH", plugins.as_os_str()),
         ];
         all.extend(environment);
         handloom_with(args, &all)
     };
-    // GStreamer notes the plugin. Later it takes the file, of the same time and size, for the same.
-    let good = scene.dataset("noted", 1, &[]);
+    // GStreamer registers the plugin. Later it trusts the registry, because time and size of the file are the same.
+    let good = fixture.dataset("noted", 1, &[]);
     let environment = [("GST_PLUGIN_PATH", plugins.as_os_str())];
-    scene.process(&good, &scene.out("noted-out"), &[], &environment);
+    fixture.process(&good, &fixture.out("noted-out"), &[], &environment);
     let library = plugins.join("libhandloomtest.so");
     let (bytes, time) = (
         fs::read(&library).unwrap(),
@@ -436,7 +436,7 @@ fn a_plugin_that_does_not_load_is_not_the_clips_fault() {
     replace(&vec![0; bytes.len()]);
     run(&[])
         .ends(74)
-        .says(&["handloomtestdec does not load", "the job resumes"]);
+        .stderr_contains(&["handloomtestdec does not load", "the job resumes"]);
     replace(&bytes);
     run(&[]).ends(0);
     assert!(reasons(&out)[0].1.starts_with("handloomtestdec: may:"));
@@ -444,9 +444,9 @@ fn a_plugin_that_does_not_load_is_not_the_clips_fault() {
 
 #[test]
 fn a_machine_without_file_handles_is_not_the_clips_fault() {
-    let scene = Scene::new();
-    let dataset = scene.dataset("handles", 3, &[]);
-    let out = scene.out("handles-out");
+    let fixture = DecoderFixture::new();
+    let dataset = fixture.dataset("handles", 3, &[]);
+    let out = fixture.out("handles-out");
     let mut stopped = 0;
     for handles in [16, 18, 20, 22, 24, 26] {
         let output = Command::new("sh")
@@ -461,7 +461,7 @@ fn a_machine_without_file_handles_is_not_the_clips_fault() {
             .args(["--workers", "2"])
             .args(test_support::quick_flags())
             .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
-            .env("GST_REGISTRY", &scene.registry)
+            .env("GST_REGISTRY", &fixture.registry)
             .output()
             .unwrap();
         let events = String::from_utf8_lossy(&output.stdout);
@@ -470,6 +470,6 @@ fn a_machine_without_file_handles_is_not_the_clips_fault() {
         stopped += usize::from(reason.contains("the job stops, no clip is recorded for it"));
     }
     assert!(stopped > 0);
-    scene.process(&dataset, &out, &[], &[]);
+    fixture.process(&dataset, &out, &[], &[]);
     assert!(reasons(&out).is_empty());
 }

@@ -1,5 +1,5 @@
-//! `handloom export`: each format holds the numbers of the npz files exactly, in the order of the plan, with equal bytes for
-//! equal results, also after kills; whatever cannot be exported is named.
+//! `handloom export`: each format holds the numbers of the npz files exactly, in plan order. Equal results give equal
+//! bytes, also after kills. Whatever cannot be exported is named.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -28,17 +28,17 @@ use std::sync::{Arc, LazyLock};
 use std::thread::sleep;
 use std::time::Instant;
 use tempfile::TempDir;
-use test_support::{Dice, Run, handloom, process, render_clip, scratch};
+use test_support::{Run, TestRng, handloom, process, render_clip, scratch};
 
 const LENGTH: usize = 8;
 const BATCH: usize = 5;
 const FORMATS: [&str; 5] = ["pose", "parquet", "asl-signs", "webdataset", "npy"];
-/// With a comma, quotes and letters beyond ASCII, as in real lists.
+/// Glosses with a comma, quotes and non-ASCII characters, as in real lists.
 const GLOSSES: [&str; 3] = ["thank you, \"sir\"", "café", "book"];
 
 type Hand = [[f32; 3]; 21];
 
-/// A clip as it must come out.
+/// A clip as every format must give it.
 #[derive(Clone)]
 struct Clip {
     key: String,
@@ -49,13 +49,13 @@ struct Clip {
     format: ClipFormat,
     fps: Option<f32>,
     indexes: Vec<i32>,
-    /// Of each frame the left and the right hand.
+    /// The left and the right hand of each frame.
     hands: Vec<[Option<Hand>; 2]>,
     scores: Vec<[f32; 2]>,
     same_side: Vec<bool>,
 }
 
-/// Results of handmade clips: with hands in any order, two hands of one side, frames without hands.
+/// Results of synthetic clips: hands in any order, two hands of one side, frames without hands.
 struct Results {
     out: TempDir,
     clips: Vec<Clip>,
@@ -68,11 +68,11 @@ static RESULTS: LazyLock<Results> = LazyLock::new(|| {
 });
 
 fn write_results(out: &Path, count: usize) -> Vec<Clip> {
-    let mut dice = Dice::new(7);
+    let mut rng = TestRng::new(7);
     let mut made = Vec::new();
     let mut rows = Vec::new();
     for n in 0..count {
-        let (clip, row) = clip(n, &mut dice);
+        let (clip, row) = clip(n, &mut rng);
         made.push(clip);
         rows.push(row);
     }
@@ -98,10 +98,10 @@ fn write_results(out: &Path, count: usize) -> Vec<Clip> {
     made
 }
 
-fn clip(n: usize, dice: &mut Dice) -> (Clip, BatchRow) {
-    let count = if n == 4 { 0 } else { 1 + dice.below(LENGTH) };
+fn clip(n: usize, rng: &mut TestRng) -> (Clip, BatchRow) {
+    let count = if n == 4 { 0 } else { 1 + rng.below(LENGTH) };
     let mut clip = Clip {
-        // A dot ends a key of webdataset, and two clips have one id.
+        // WebDataset ends a key at the first dot. Two clips have the same id.
         key: ["4_73e-7-seedSOUR", "id_1", "id_1_2"]
             .get(n)
             .map_or_else(|| format!("{n:05}"), ToString::to_string),
@@ -136,11 +136,11 @@ fn clip(n: usize, dice: &mut Dice) -> (Clip, BatchRow) {
     let mut frames = Vec::new();
     for index in &clip.indexes {
         let mut frame = FrameRecord::of(u64::try_from(*index).unwrap(), &[]);
-        let found = dice.below(3);
+        let found = rng.below(3);
         for slot in 0..found {
-            frame.landmarks[slot] = std::array::from_fn(|_| std::array::from_fn(|_| number(dice)));
-            frame.handedness[slot] = i8::try_from(dice.below(2)).unwrap();
-            frame.handedness_score[slot] = 0.5 + number(dice) / 8.0;
+            frame.landmarks[slot] = std::array::from_fn(|_| std::array::from_fn(|_| number(rng)));
+            frame.handedness[slot] = i8::try_from(rng.below(2)).unwrap();
+            frame.handedness_score[slot] = 0.5 + number(rng) / 8.0;
         }
         frame.hand_count = u8::try_from(found).unwrap();
         let sides = sides(frame.handedness, frame.handedness_score);
@@ -167,8 +167,8 @@ fn clip(n: usize, dice: &mut Dice) -> (Clip, BatchRow) {
     (clip, row)
 }
 
-/// The slots of the left and the right hand, by the rule in other words than the source: who has the better claim chooses,
-/// the other gets what is left.
+/// The slots of the left and the right hand, coded independently of the source: the hand with the higher score gets
+/// its side, and the other hand gets the free side.
 fn sides(handedness: [i8; 2], scores: [f32; 2]) -> [Option<usize>; 2] {
     let mut order = vec![0, 1];
     order.retain(|slot| handedness[*slot] >= 0);
@@ -182,9 +182,9 @@ fn sides(handedness: [i8; 2], scores: [f32; 2]) -> [Option<usize>; 2] {
     sides
 }
 
-/// From 0 to 1, with all bits in use.
-fn number(dice: &mut Dice) -> f32 {
-    dice.below(1 << 24) as f32 / (1 << 24) as f32
+/// A number from 0 to 1 that uses all bits of the mantissa.
+fn number(rng: &mut TestRng) -> f32 {
+    rng.below(1 << 24) as f32 / (1 << 24) as f32
 }
 
 impl Clip {
@@ -196,7 +196,7 @@ impl Clip {
         }
     }
 
-    /// x, y, z of 42 landmarks a frame, NaN where there is no hand, as bits: NaN equals itself.
+    /// x, y, z of 42 landmarks per frame, NaN without a hand. As bits, so that NaN equals itself.
     fn values(&self) -> Vec<u32> {
         let hands = self.hands.iter().flatten();
         let values =
@@ -221,7 +221,7 @@ fn export(out: &Path, format: &str, dest: &Path, more: &[&str]) -> Run {
     handloom(args.iter().chain(more))
 }
 
-/// Exports the handmade clips in shards of two.
+/// Exports the synthetic clips in shards of two.
 fn exported(format: &str) -> TempDir {
     let dest = scratch();
     export(
@@ -341,16 +341,16 @@ fn every_kept_frame_is_exported_where_frames_were_kept() {
     assert_eq!(run.event("export")["from"], "sequences");
     export(&out, "npy", &dest, &["--from", "sequences"])
         .ends(73)
-        .says(&["from was", "choose another"]);
+        .stderr_contains(&["from was", "choose another"]);
 
-    // A file of kept frames that has changed is found by its hash.
+    // The hash reveals a changed file of kept frames.
     let path = out.join("frames/00001.npz");
     let mut bytes = fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let dest = folder.path().join("other");
-    export(&out, "pose", &dest, &[]).ends(65).says(&[
+    export(&out, "pose", &dest, &[]).ends(65).stderr_contains(&[
         "00001.npz",
         "has changed",
         "run the job again",
@@ -359,7 +359,7 @@ fn every_kept_frame_is_exported_where_frames_were_kept() {
     fs::remove_file(&path).unwrap();
     export(&out, "pose", &dest, &[])
         .ends(65)
-        .says(&["00001.npz", "is missing"]);
+        .stderr_contains(&["00001.npz", "is missing"]);
 }
 
 #[test]
@@ -375,12 +375,14 @@ fn an_export_that_is_there_stays_as_it_is() {
         "format was \"npy\", now \"pose\"",
         "choose another folder",
     ];
-    export(out, "pose", dest.path(), &[]).ends(73).says(&other);
+    export(out, "pose", dest.path(), &[])
+        .ends(73)
+        .stderr_contains(&other);
     let results = scratch();
     write_results(results.path(), 12);
     export(results.path(), "npy", dest.path(), &[])
         .ends(73)
-        .says(&["another export", "clips was 13, now 12"]);
+        .stderr_contains(&["another export", "clips was 13, now 12"]);
     write_results(results.path(), 13);
     fs::write(
         results.path().join("run.json"),
@@ -389,21 +391,21 @@ fn an_export_that_is_there_stays_as_it_is() {
     .unwrap();
     export(results.path(), "npy", dest.path(), &[])
         .ends(73)
-        .says(&["other results", "settings"]);
+        .stderr_contains(&["other results", "settings"]);
     assert_eq!(tree(dest.path()), files);
     fs::write(dest.path().join("train/00003.npy"), "no array").unwrap();
     export(out, "npy", dest.path(), &[])
         .ends(65)
-        .says(&["train/00003.npy", "export again"]);
+        .stderr_contains(&["train/00003.npy", "export again"]);
     fs::write(dest.path().join("dataset.json"), "{}").unwrap();
     export(out, "npy", dest.path(), &[])
         .ends(73)
-        .says(&["dataset.json of another program"]);
+        .stderr_contains(&["dataset.json of another program"]);
     let foreign = scratch();
     fs::write(foreign.path().join("thesis.tex"), "").unwrap();
     export(out, "npy", foreign.path(), &[])
         .ends(73)
-        .says(&["other files"]);
+        .stderr_contains(&["other files"]);
 }
 
 #[test]
@@ -411,7 +413,9 @@ fn what_cannot_be_exported_is_named_with_the_fix() {
     let folder = scratch();
     let dest = folder.path().join("dest");
     let refused = |out: &Path, code: i32, words: &[&str]| {
-        export(out, "parquet", &dest, &[]).ends(code).says(words);
+        export(out, "parquet", &dest, &[])
+            .ends(code)
+            .stderr_contains(words);
         assert!(!dest.exists(), "{words:?}");
     };
     refused(
@@ -423,7 +427,7 @@ fn what_cannot_be_exported_is_named_with_the_fix() {
     write_results(&out, 9);
     export(&out, "parquet", &dest, &["--from", "frames"])
         .ends(66)
-        .says(&["were not kept"]);
+        .stderr_contains(&["were not kept"]);
     let batch = out.join("batches/00001.npz");
     let bytes = fs::read(&batch).unwrap();
     let write_labels = |text: &str| fs::write(out.join("label_map.json"), text).unwrap();
@@ -443,7 +447,7 @@ fn what_cannot_be_exported_is_named_with_the_fix() {
     fs::remove_file(&batch).unwrap();
     refused(&out, 65, &["00001.npz is missing", "run the job again"]);
 
-    // What is wrong inside a batch is found when it is read; what was written before stays, and nothing half written.
+    // Damage inside a batch is found when the batch is read. Complete files stay; no partial file is left.
     let mut damaged = bytes.clone();
     let at = damaged
         .windows(13)
@@ -454,7 +458,7 @@ fn what_cannot_be_exported_is_named_with_the_fix() {
     fs::write(&batch, damaged).unwrap();
     export(&out, "npy", &dest, &[])
         .ends(65)
-        .says(&["00001.npz", "run the job again"]);
+        .stderr_contains(&["00001.npz", "run the job again"]);
     assert!(
         dest.join("train/4_73e-7-seedSOUR.npy").exists() && !dest.join("dataset.json").exists()
     );
@@ -466,39 +470,39 @@ fn what_cannot_be_exported_is_named_with_the_fix() {
     fs::write(&batch, bytes).unwrap();
     export(&out, "npy", &dest, &[])
         .ends(73)
-        .says(&["other results", "source"]);
+        .stderr_contains(&["other results", "source"]);
     fs::remove_dir_all(&dest).unwrap();
     fs::write(
         out.join("manifest.jsonl"),
         manifest.replace("00006", "00066"),
     )
     .unwrap();
-    export(&out, "npy", &dest, &[])
-        .ends(65)
-        .says(&["00001.npz", "00066", "not of one job"]);
+    export(&out, "npy", &dest, &[]).ends(65).stderr_contains(&[
+        "00001.npz",
+        "00066",
+        "not of one job",
+    ]);
 
     fs::write(folder.path().join("file"), "").unwrap();
     fs::write(out.join("manifest.jsonl"), manifest).unwrap();
     let below = folder.path().join("file/dest");
     export(&out, "npy", &below, &[])
         .ends(73)
-        .says(&["/file: ", "to another folder"]);
+        .stderr_contains(&["/file: ", "to another folder"]);
     export(&out, "npz", &dest, &[])
         .ends(64)
-        .says(&["npz", "asl-signs"]);
+        .stderr_contains(&["npz", "asl-signs"]);
     export(&out, "npy", &dest, &["--clips-per-shard", "0"])
         .ends(64)
-        .says(&["clips-per-shard"]);
+        .stderr_contains(&["clips-per-shard"]);
     let closed = folder.path().join("closed");
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
-    // Root writes everywhere.
+    // Root can write to any folder.
     if fs::write(closed.join("probe"), "").is_err() {
-        export(&out, "npy", &closed, &[]).ends(74).says(&[
-            "closed",
-            "owner and permissions",
-            "to another folder",
-        ]);
+        export(&out, "npy", &closed, &[])
+            .ends(74)
+            .stderr_contains(&["closed", "owner and permissions", "to another folder"]);
     }
 }
 
@@ -523,12 +527,13 @@ fn labels_are_the_official_ones_where_the_job_wrote_them() {
     assert_eq!(ids, ["-1", "5", "0", "-1"]);
 }
 
-/// Kills each export at instants all over its time until one comes to its end; the bytes are those of an undisturbed one.
+/// Kills each export at times spread over its duration until one finishes. Its bytes equal those of an undisturbed
+/// one.
 #[test]
 fn an_export_that_is_killed_continues_with_the_same_bytes() {
     let out = scratch();
     write_results(out.path(), 60);
-    let mut dice = Dice::new(3);
+    let mut rng = TestRng::new(3);
     for format in FORMATS {
         let (whole, dest) = (scratch(), scratch());
         let more = ["--clips-per-shard", "4"];
@@ -550,14 +555,14 @@ fn an_export_that_is_killed_continues_with_the_same_bytes() {
                 .stdout(Stdio::null())
                 .spawn()
                 .unwrap();
-            sleep(time * u32::try_from(dice.below(100)).unwrap() / 400);
+            sleep(time * u32::try_from(rng.below(100)).unwrap() / 400);
             child.kill().unwrap();
             kills += u32::from(child.wait().unwrap().code().is_none());
         }
         // A crash may also leave half a line in the journal, and half a file under its partial name.
         let journal = dest.path().join(".export.jsonl");
         let text = fs::read_to_string(&journal).unwrap_or_default();
-        // Its first line is written whole.
+        // The first line of the journal is never partial.
         if text.lines().count() > 1 {
             fs::write(&journal, &text[..text.len() - 9]).unwrap();
             fs::write(dest.path().join(".README.md.0123456789abcdef.part"), "ha").unwrap();

@@ -1,5 +1,5 @@
-//! One flipped bit in the ledger, its log, a batch, kept frames or the joined file, before a job is resumed or while it runs: the
-//! results are right, or the program says what is damaged.
+//! One bit is flipped in the ledger, its log, a batch, kept frames or the joined file, before a job is resumed or
+//! while it runs. The results are right, or the program reports what is damaged.
 //!
 //! `HANDLOOM_SWEEP=full` flips 500 bits, otherwise a share.
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use test_support::{Dice, fates, npz_files, render_clip, say, scratch};
+use test_support::{TestRng, manifest_states, npz_files, print_note, render_clip, scratch};
 
 const CLIPS: [&str; 5] = ["1", "2", "3", "4", "5"];
 const SETTINGS: [&str; 8] = [
@@ -27,12 +27,12 @@ const SETTINGS: [&str; 8] = [
 /// Bits of the full sweep, and of the share.
 const FULL: usize = 500;
 const SHARE: usize = 24;
-/// One of so many bits is flipped while the job runs.
-const RUNNING: usize = 3;
+/// One bit of this number is flipped while the job runs, the others afterwards.
+const RUNNING_EVERY: usize = 3;
 /// A run that takes longer hangs.
 const HUNG: Duration = Duration::from_mins(2);
 
-/// Ended with the test, however it ends.
+/// A child process that is killed when the test ends.
 struct Guard(Child);
 
 impl Drop for Guard {
@@ -51,7 +51,7 @@ impl Guard {
         assert!(sent.unwrap().success());
     }
 
-    /// Waits until the log has `word` so many times; `false` when the program ended before.
+    /// Waits until the log has `word` `times` times; `false` when the program ended before.
     fn reaches(&mut self, log: &Path, word: &str, times: usize) -> bool {
         let began = Instant::now();
         loop {
@@ -89,14 +89,14 @@ fn start(dataset: &Path, out: &Path, log: &Path, more: &[&str]) -> Guard {
     Guard(child.unwrap())
 }
 
-/// All that users get of a job, except its times.
+/// All results of a job, except its times.
 fn results(out: &Path) -> (BTreeMap<String, Vec<u8>>, Vec<String>, Vec<u8>) {
     let manifest = fs::read(out.join("manifest.jsonl")).unwrap();
-    (npz_files(out), fates(out), manifest)
+    (npz_files(out), manifest_states(out), manifest)
 }
 
-/// Flips a bit of a file of `out`: half of them in the ledger and its log.
-fn flip(out: &Path, dice: &mut Dice) -> String {
+/// Flips a random bit below `out`, every second time in the ledger or its log. Returns the file and the offset.
+fn flip(out: &Path, rng: &mut TestRng) -> String {
     let folders = ["batches", "frames", "frames/parts"].map(|name| fs::read_dir(out.join(name)));
     let entries = folders.into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -109,21 +109,21 @@ fn flip(out: &Path, dice: &mut Dice) -> String {
         .into_iter()
         .filter(|path| fs::metadata(path).is_ok_and(|m| m.len() > 0));
     let ledger: Vec<PathBuf> = ledger.collect();
-    let all = if files.is_empty() || dice.below(2) == 0 {
+    let all = if files.is_empty() || rng.below(2) == 0 {
         &ledger
     } else {
         &files
     };
-    let path = &all[dice.below(all.len())];
+    let path = &all[rng.below(all.len())];
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .open(path)
         .unwrap();
-    let at = dice.below(usize::try_from(file.metadata().unwrap().len()).unwrap());
+    let at = rng.below(usize::try_from(file.metadata().unwrap().len()).unwrap());
     let mut byte = [0];
     file.read_exact_at(&mut byte, at as u64).unwrap();
-    byte[0] ^= 1 << dice.below(8);
+    byte[0] ^= 1 << rng.below(8);
     file.write_all_at(&byte, at as u64).unwrap();
     let name = path.strip_prefix(out).unwrap().display().to_string();
     let name = if name.starts_with("frames/parts/") {
@@ -154,7 +154,7 @@ fn sweep(more: &[&str]) {
         let path = dataset.join(format!("videos/{id}.mp4"));
         render_clip(&path, id.parse().unwrap(), 6, (320, 240), Codec::H264);
     }
-    // The job after each of its clips, as a kill leaves it, and at its end.
+    // The output folder after each clip, as a kill leaves it, and after the end of the job.
     let log = place.path().join("log");
     let mut states = Vec::new();
     for clips in 1..=CLIPS.len() + 1 {
@@ -174,53 +174,53 @@ fn sweep(more: &[&str]) {
     let wanted = results(&states[CLIPS.len()]);
     let is_full = std::env::var("HANDLOOM_SWEEP").is_ok_and(|sweep| sweep == "full");
     let bits = if is_full { FULL } else { SHARE };
-    let mut dice = Dice::new(5);
+    let mut rng = TestRng::new(5);
     let mut outcomes = BTreeMap::<String, usize>::new();
     for n in 0..bits {
         let out = place.path().join("out");
         if out.exists() {
             fs::remove_dir_all(&out).unwrap();
         }
-        let state = &states[dice.below(states.len())];
+        let state = &states[rng.below(states.len())];
         test_support::copy_folder(state, &out);
-        let is_running = n % RUNNING == 0;
-        let mut place = (!is_running).then(|| flip(&out, &mut dice));
+        let is_running = n % RUNNING_EVERY == 0;
+        let mut place = (!is_running).then(|| flip(&out, &mut rng));
         let mut child = start(&dataset, &out, &log, more);
         if is_running {
-            let clips = 1 + dice.below(3);
+            let clips = 1 + rng.below(3);
             if child.reaches(&log, "clip recorded", clips) && child.0.try_wait().unwrap().is_none()
             {
                 child.signal("-STOP");
-                place = Some(flip(&out, &mut dice));
+                place = Some(flip(&out, &mut rng));
                 child.signal("-CONT");
             }
         }
         let ended = child.0.wait().unwrap();
-        let said = fs::read_to_string(&log).unwrap();
-        let is_said = said.lines().any(|line| {
+        let output = fs::read_to_string(&log).unwrap();
+        let is_reported = output.lines().any(|line| {
             let is_loud = line.contains("WARN") || line.starts_with("handloom: ");
             is_loud && line.contains(&*out.to_string_lossy())
         });
-        assert!(!said.contains("panicked"), "{place:?}: {said}");
+        assert!(!output.contains("panicked"), "{place:?}: {output}");
         let kind = if ended.success() {
-            // What flips after it was read last is found by the next run.
+            // The next run finds a bit that flips after the last read.
             let is_right = results(&out) == wanted;
             assert!(
-                is_right || is_said,
-                "bit {n}, {place:?}: wrong results without a word: {said}"
+                is_right || is_reported,
+                "bit {n}, {place:?}: unreported wrong results: {output}"
             );
-            assert!(is_right, "bit {n}, {place:?}: wrong results: {said}");
-            if is_said {
-                "read again and said"
+            assert!(is_right, "bit {n}, {place:?}: wrong results: {output}");
+            if is_reported {
+                "read again and reported"
             } else {
                 "without effect"
             }
         } else {
             assert!(
-                is_said,
-                "bit {n}, {place:?}: {ended} without a word: {said}"
+                is_reported,
+                "bit {n}, {place:?}: {ended}, not reported: {output}"
             );
-            "refused and said"
+            "refused and reported"
         };
         let file = place
             .as_deref()
@@ -229,6 +229,6 @@ fn sweep(more: &[&str]) {
         *outcomes.entry(format!("{file}: {kind}")).or_default() += 1;
     }
     for (outcome, count) in outcomes {
-        say(&format!("{count:>4} {outcome}"));
+        print_note(&format!("{count:>4} {outcome}"));
     }
 }

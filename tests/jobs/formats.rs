@@ -1,4 +1,4 @@
-//! File formats: what is opened, what is refused by its name, that no file makes a connection, and limits of pixels.
+//! File formats: which are opened, which are refused by name. No file makes a connection. Limits on pixels hold.
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -9,7 +9,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
-use test_support::{manifest, metadata, process, render_clip, say, scratch, write_metadata};
+use test_support::{manifest, metadata, print_note, process, render_clip, scratch, write_metadata};
 
 const FRAMES: usize = 24;
 
@@ -21,7 +21,7 @@ fn open(path: &Path) -> Result<VideoClip, String> {
     VideoClip::open_path(path, &options).map_err(|e| e.to_string())
 }
 
-/// The declared number of frames, and the size and CRC-32 of each.
+/// The declared number of frames, and the size and CRC-32 of each decoded frame.
 type Decoded = (Option<u64>, Vec<(usize, usize, u32)>);
 
 fn decode(path: &Path) -> Result<Decoded, String> {
@@ -38,14 +38,14 @@ fn decode(path: &Path) -> Result<Decoded, String> {
     Ok((clip.declared_frames(), frames))
 }
 
-/// Runs elements up to a file; `false` when one of them is not installed.
-fn make(elements: &str, to: &Path) -> bool {
+/// Runs GStreamer elements that write `to`; `false` when an element is not installed.
+fn run_pipeline(elements: &str, to: &Path) -> bool {
     clip::init().unwrap();
     let text = format!("{elements} ! filesink location={}", to.display());
     let pipeline = match gst::parse::launch(&text) {
         Ok(pipeline) => pipeline,
         Err(error) => {
-            say(&format!("left out: {elements}: {error}"));
+            print_note(&format!("not tested: {elements}: {error}"));
             return false;
         }
     };
@@ -95,13 +95,13 @@ fn every_container_gives_the_frames_of_the_mp4_file() {
         assert_eq!((declared, frames.len()), (Some(FRAMES as u64), FRAMES));
         for muxer in muxers {
             let from = format!("filesrc location={} ! qtdemux ! {parser}", mp4.display());
-            if !make(&format!("{from} ! {muxer}"), &other) {
+            if !run_pipeline(&format!("{from} ! {muxer}"), &other) {
                 continue;
             }
             for _ in 0..2 {
                 let (declared, got) = decode(&other).unwrap_or_else(|e| panic!("{muxer}: {e}"));
                 assert!(got == frames, "{muxer}: {} frames", got.len());
-                // Only AVI declares its frames; what it does not know it does not guess.
+                // Only AVI declares a frame count. An unknown count is not guessed.
                 let expected = (*muxer == "avimux").then_some(FRAMES as u64);
                 assert_eq!(declared, expected, "{muxer}");
             }
@@ -125,7 +125,7 @@ fn a_clip_without_a_count_is_counted() {
     render_clip(&mp4, 3, FRAMES, (160, 112), Codec::Mpeg4);
     let live = folder.path().join("b.mp4");
     let chain = "qtdemux ! mpeg4videoparse ! matroskamux streamable=true";
-    if !make(
+    if !run_pipeline(
         &format!("filesrc location={} ! {chain}", mp4.display()),
         &live,
     ) {
@@ -148,7 +148,7 @@ fn a_clip_without_a_count_is_counted() {
     let (whole, part, behind) = (&lines[0], &lines[1], &lines[2]);
     assert_eq!(whole["clip"]["declared_frames"], FRAMES, "{whole}");
     assert_eq!(whole["clip"]["frame_count"], "counted", "{whole}");
-    // From frame 1 on, every second one.
+    // Every second frame is sampled.
     assert_eq!(whole["clip"]["sampled"], 12, "{whole}");
     assert_eq!(part["clip"]["sampled"], 4, "{part}");
     assert_eq!(part["clip"]["frame_count"], "unknown", "{part}");
@@ -167,7 +167,7 @@ fn decoders_take_what_a_parser_makes_of_the_stream() {
     let (_, frames) = decode(&path).unwrap();
     let mut bytes = fs::read(&path).unwrap();
     let entry = bytes.windows(4).position(|w| w == b"avc1").unwrap();
-    // The first is a brand of the file, if it has that one.
+    // The first match may be a brand of the file instead of the sample entry.
     let entry = bytes[entry + 4..]
         .windows(4)
         .position(|w| w == b"avc1")
@@ -189,7 +189,7 @@ fn decoders_take_what_a_parser_makes_of_the_stream() {
         ("avimux", "none (raw video)"),
         ("y4menc", "none (raw video)"),
     ] {
-        if make(&format!("{source} ! {coder}"), &path) {
+        if run_pipeline(&format!("{source} ! {coder}"), &path) {
             let clip = open(&path).unwrap_or_else(|e| panic!("{coder}: {e}"));
             assert_eq!(clip.facts().decoder.as_deref(), Some(decoder), "{coder}");
             assert_eq!(decode(&path).unwrap().1.len(), FRAMES, "{coder}");
@@ -198,7 +198,7 @@ fn decoders_take_what_a_parser_makes_of_the_stream() {
 }
 
 #[test]
-fn a_picture_above_the_limit_is_refused_before_it_is_decoded() {
+fn a_frame_above_the_limit_is_refused_before_it_is_decoded() {
     let folder = scratch();
     let path = folder.path().join("a.mp4");
     render_clip(&path, 3, FRAMES, (160, 112), Codec::H264);
@@ -217,7 +217,7 @@ fn a_picture_above_the_limit_is_refused_before_it_is_decoded() {
     );
 
     let expected = "16384x15872 pixels exceed the limit of 9437184 (max_pixels)";
-    let set = large_set();
+    let set = oversized_sps();
     let box_at = whole.windows(4).position(|w| w == b"avcC").unwrap();
     let length_at = box_at + 4 + 6;
     let length = usize::from(u16::from_be_bytes([whole[length_at], whole[length_at + 1]]));
@@ -228,11 +228,11 @@ fn a_picture_above_the_limit_is_refused_before_it_is_decoded() {
     fs::write(&path, &bomb).unwrap();
     assert_eq!(decode(&path).unwrap_err(), expected);
 
-    // In mid-stream: the frames before it are there, the clip is refused all the same.
+    // The size grows in mid-stream: earlier frames decode, but the clip is refused.
     let raw = folder.path().join("b.mp4");
     fs::write(&path, &whole).unwrap();
     let chain = "qtdemux ! h264parse config-interval=-1 ! video/x-h264,stream-format=byte-stream";
-    assert!(make(
+    assert!(run_pipeline(
         &format!("filesrc location={} ! {chain}", path.display()),
         &raw
     ));
@@ -256,14 +256,15 @@ fn a_picture_above_the_limit_is_refused_before_it_is_decoded() {
     assert!((1..FRAMES).contains(&shown), "{shown}");
 }
 
-/// An H.264 parameter set of 1024 × 992 blocks of 16 pixels each way, in the baseline profile.
-pub(crate) fn large_set() -> Vec<u8> {
+/// An H.264 sequence parameter set in the baseline profile, of 1024 × 992 macroblocks (16 × 16 pixels each).
+pub(crate) fn oversized_sps() -> Vec<u8> {
     let mut bits = String::from("01100111");
     let golomb = |value: u32| {
         let text = format!("{:b}", value + 1);
         format!("{}{text}", "0".repeat(text.len() - 1))
     };
-    // Profile and level, then: set 0, 16 frame numbers, order 2, one reference, no gaps, both sides, frames only.
+    // Profile and level; then set id 0, 16 frame numbers, picture order type 2, one reference, no gaps, width,
+    // height, frames only.
     bits += "01000010";
     bits += "11000000";
     bits += "00110011";
@@ -279,7 +280,7 @@ pub(crate) fn large_set() -> Vec<u8> {
     ] {
         bits += &part;
     }
-    // Direct inference, no cropping, no further facts, the end.
+    // Direct 8x8 inference, no cropping, no VUI, stop bit.
     bits += "1001";
     let bytes = bits.as_bytes().chunks(8).map(|eight| {
         let text = str::from_utf8(eight).unwrap();
@@ -289,7 +290,7 @@ pub(crate) fn large_set() -> Vec<u8> {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one format after another")]
+#[expect(clippy::too_many_lines, reason = "a table of formats")]
 fn no_file_makes_a_connection() {
     let folder = scratch();
     let dataset = folder.path().join("dataset");
@@ -415,17 +416,17 @@ fn no_file_makes_a_connection() {
         );
     }
     assert_eq!(lines.last().unwrap()["state"], "unreadable");
-    // A connection that nobody accepted would still wait here.
+    // A connection to the server would still be pending here.
     let connection = server.accept().map(|(_, from)| from);
     assert!(connection.is_err(), "a connection from {connection:?}");
 }
 
-/// Writes an MP4 file whose samples lie at `url`, and one that is nothing but a reference to it.
+/// Writes an MP4 file whose samples are at `url`, and a movie that only refers to `url`.
 fn write_references(elsewhere: &Path, reference: &Path, url: &str) {
     render_clip(elsewhere, 3, 4, (160, 112), Codec::Mpeg4);
     let mut bytes = fs::read(elsewhere).unwrap();
     let at = bytes.windows(4).position(|w| w == b"url ").unwrap();
-    // In place of `url ` and its flag "in this file": an entry with an address, which grows all boxes around it.
+    // Replaces the flag "in this file" of `url ` by an address. All enclosing boxes grow.
     let more = [url.as_bytes(), &[0]].concat();
     bytes[at + 7] = 0;
     let grow = u32::try_from(more.len()).unwrap();

@@ -1,11 +1,12 @@
-//! A job of 200 clips of which 20 are bombs, crash or hang their decoder, or are no video: 180 are right, 20 have their true
-//! reasons, and memory stays bounded.
+//! A job of 200 clips: 20 are bombs, crash or hang their decoder, or are no videos. The other 180 give the right
+//! results, the 20 are recorded with their true reasons, and memory stays bounded.
 //!
-//! `HANDLOOM_SWEEP=full` runs five pairs of jobs with and without the bad clips, otherwise one. With it, `HANDLOOM_BAD_CLIPS`
-//! names a folder to which the 18 bad clips that do not hang are copied, and their decoder, for `tests/bench/job_pairs.py`.
+//! `HANDLOOM_SWEEP=full` runs five pairs of jobs with and without the bad clips, otherwise one. With it,
+//! `HANDLOOM_BAD_CLIPS` names a folder for `tests/bench/job_pairs.py`: the 18 bad clips that do not hang are copied
+//! there, and their decoder.
 
-use crate::decoder_process::{CRASHERS, Scene, decoders, reasons};
-use crate::formats::large_set;
+use crate::decoder_process::{CRASHERS, DecoderFixture, decoders, reasons};
+use crate::formats::oversized_sps;
 use handloom::video::encode::Codec;
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,16 +14,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use test_support::{digests, manifest, render_clip, say};
+use test_support::{digests, manifest, print_note, render_clip};
 
 const GOOD: usize = 180;
 const WORKERS: [&str; 2] = ["--workers", "2"];
-/// Most memory of the program and its decoder processes together.
+/// Memory limit of the program and its decoder processes together.
 const MEMORY_MB_MAX: u64 = 600;
-/// Clips that wait for the clip's timeout.
+/// Clips that run into the clip timeout.
 const HANGING: [&str; 2] = ["blck", "hang"];
 
-/// What is no video, and what its reason names.
+/// Texts that are not videos: id, content, and a word of the recorded reason.
 const TEXTS: [(&str, &str, &str); 8] = [
     (
         "hls_",
@@ -66,7 +67,7 @@ const TEXTS: [(&str, &str, &str); 8] = [
     ),
 ];
 
-/// Pictures above the limit, by what declares them, and their size.
+/// Clips that declare frames above the pixel limit: id, content and declared size.
 fn bombs(path: &Path) -> [(&'static str, Vec<u8>, &'static str); 4] {
     render_clip(path, 3, 4, (160, 112), Codec::H264);
     let mut in_stream = fs::read(path).unwrap();
@@ -75,7 +76,7 @@ fn bombs(path: &Path) -> [(&'static str, Vec<u8>, &'static str); 4] {
     let length = usize::from(u16::from_be_bytes([in_stream[at], in_stream[at + 1]]));
     let place = &mut in_stream[at + 2..at + 2 + length];
     place.fill(0);
-    let set = large_set();
+    let set = oversized_sps();
     place[..set.len()].copy_from_slice(&set);
 
     let mut jpeg = Vec::new();
@@ -100,14 +101,14 @@ fn bombs(path: &Path) -> [(&'static str, Vec<u8>, &'static str); 4] {
     ]
 }
 
-/// How long a job took, and the memory of its processes.
-struct Course {
+/// Duration of a job, and peak memory of its processes.
+struct JobMeasurement {
     seconds: f64,
     peak_mb: u64,
 }
 
-/// Waits for the end of a job and measures meanwhile.
-fn watch(mut job: Child) -> Course {
+/// Waits for the end of a job and measures it.
+fn measure_job(mut job: Child) -> JobMeasurement {
     let since = Instant::now();
     let mut peak_mb = 0;
     let status = loop {
@@ -120,13 +121,13 @@ fn watch(mut job: Child) -> Course {
         sleep(Duration::from_millis(40));
     };
     assert!(status.success(), "{status}");
-    Course {
+    JobMeasurement {
         seconds: since.elapsed().as_secs_f64(),
         peak_mb,
     }
 }
 
-/// Memory of a process, shared pages divided among those who share them; `None` when it has ended.
+/// Memory of a process, with shared pages divided among the processes that share them; `None` when it has ended.
 fn proportional_kib(pid: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
@@ -162,11 +163,11 @@ fn check_reasons(out: &Path, bombs: &[(&str, Vec<u8>, &str)]) {
 
 #[test]
 fn twenty_bad_clips_change_nothing_of_180_good_ones() {
-    let scene = Scene::new();
-    let Some(plugins) = scene.plugin() else {
+    let fixture = DecoderFixture::new();
+    let Some(plugins) = fixture.plugin() else {
         return;
     };
-    let bombs = bombs(&scene.out("h264.mp4"));
+    let bombs = bombs(&fixture.out("h264.mp4"));
     let texts = TEXTS.iter().map(|(id, ..)| *id);
     let bad: Vec<&str> = CRASHERS
         .iter()
@@ -175,16 +176,16 @@ fn twenty_bad_clips_change_nothing_of_180_good_ones() {
         .chain(bombs.iter().map(|bomb| bomb.0))
         .collect();
     assert_eq!(bad.len(), 20);
-    // Clips differ, so that one in another's place is seen.
+    // The clips differ, so that swapped clips are noticed.
     let drawn: Vec<Vec<u8>> = (0..4)
         .map(|seed| {
-            let path = scene.out("drawn.mp4");
+            let path = fixture.out("drawn.mp4");
             render_clip(&path, seed, 2, (128, 96), Codec::Mpeg4);
             fs::read(path).unwrap()
         })
         .collect();
     let dataset = |name: &str, good: usize, bad: &[&str]| {
-        let dataset = scene.dataset(name, good, bad);
+        let dataset = fixture.dataset(name, good, bad);
         let place = |id: &str| dataset.join(format!("videos/{id}.mp4"));
         for n in 0..good {
             fs::write(place(&format!("{n:05}")), &drawn[n % drawn.len()]).unwrap();
@@ -199,23 +200,24 @@ fn twenty_bad_clips_change_nothing_of_180_good_ones() {
         dataset
     };
     let run = |dataset: &Path, out: &str| {
-        let out = scene.out(out);
-        // Where an earlier run was.
+        let out = fixture.out(out);
+        // An earlier run may have used this folder.
         fs::remove_dir_all(&out).ok();
         let more = ["--clip-timeout", "6"];
         let more = [&more[..], &WORKERS].concat();
         let environment = [("GST_PLUGIN_PATH", plugins.as_os_str())];
-        let course = watch(scene.start(dataset, &out, &more, &environment, Stdio::null()));
-        (out, course)
+        let measurement =
+            measure_job(fixture.start(dataset, &out, &more, &environment, Stdio::null()));
+        (out, measurement)
     };
     let alone = dataset("alone", GOOD, &[]);
     let mixed = dataset("mixed", GOOD, &bad);
 
-    let (alone_out, course) = run(&alone, "alone-out");
+    let (alone_out, measurement) = run(&alone, "alone-out");
     let (mixed_out, mixed_course) = run(&mixed, "mixed-out");
-    say(&format!(
+    print_note(&format!(
         "hostile job: {GOOD} clips in {:.1} s, peak {} MB; with 20 bad ones {:.1} s, peak {} MB",
-        course.seconds, course.peak_mb, mixed_course.seconds, mixed_course.peak_mb
+        measurement.seconds, measurement.peak_mb, mixed_course.seconds, mixed_course.peak_mb
     ));
     assert!(
         mixed_course.peak_mb <= MEMORY_MB_MAX,
@@ -244,14 +246,14 @@ fn twenty_bad_clips_change_nothing_of_180_good_ones() {
         let hanging = dataset("hanging", 1, &HANGING);
         for pair in 0..5 {
             let seconds = [&alone, &quick].map(|dataset| run(dataset, "timed-out").1.seconds);
-            say(&format!(
+            print_note(&format!(
                 "hostile job: pair {pair}: {:.2} s without, {:.2} s with 18 bad clips",
                 seconds[0], seconds[1]
             ));
         }
         let seconds = run(&hanging, "timed-out").1.seconds;
-        say(&format!(
-            "hostile job: the two that hang take {seconds:.2} s"
+        print_note(&format!(
+            "hostile job: the two clips that hang take {seconds:.2} s"
         ));
     }
 }

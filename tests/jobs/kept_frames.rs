@@ -1,5 +1,5 @@
-//! Kept frames: the same bytes whatever the workers, no other sequences than without them, and sequences that are made from
-//! them again are those of a run that decodes the clips.
+//! Kept frames have the same bytes with any number of workers and do not change the sequences. Sequences made from
+//! kept frames equal those of a run that decodes the clips.
 
 use handloom::storage::npz::NpzReader;
 use handloom::video::encode::Codec;
@@ -10,17 +10,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tempfile::TempDir;
-use test_support::{Run, digests, fates, handloom, manifest, process, render_clip, scratch};
+use test_support::{
+    Run, digests, handloom, manifest, manifest_states, process, render_clip, scratch,
+};
 use zip::write::SimpleFileOptions;
 
 const KEEP: &str = "--keep-frames";
 const SETTINGS: [&str; 4] = ["--min-videos-per-gloss", "1", "--batch-size", "3"];
-/// Id, first frame in the metadata, frames.
+/// Id, first frame in the metadata, number of frames.
 const CLIPS: [(&str, i64, usize); 7] = [
     ("00001", 1, 30),
     ("00002", -1, 24),
     ("00003", 7, 20),
-    // Trimmed: its range is that of the film it was cut from.
+    // Trimmed: its range is that of the recording it was cut from.
     ("00004", 5122, 22),
     ("00005", 1, 6),
     ("00006", 1, 90),
@@ -31,7 +33,7 @@ const CLIPS: [(&str, i64, usize); 7] = [
 struct Fixture {
     folder: TempDir,
     dataset: PathBuf,
-    /// The results of two workers that kept the frames.
+    /// The results of a run with two workers and `--keep-frames`.
     kept: PathBuf,
 }
 
@@ -127,7 +129,7 @@ fn frames_are_the_same_whatever_reads_them() {
     let out = fixture.path("not-kept");
     run(&fixture.dataset, &out, &[]).ends(0);
     assert_eq!(digests(&out), sequences(&fixture.kept));
-    assert_eq!(fates(&out), fates(&fixture.kept));
+    assert_eq!(manifest_states(&out), manifest_states(&fixture.kept));
     assert!(!out.join("frames").exists());
 }
 
@@ -165,7 +167,7 @@ fn a_file_of_frames_has_every_frame_of_each_clip() {
             for (index, time) in times[range.clone()].iter().enumerate() {
                 assert!((time - index as f64 / 25.0).abs() < 1e-3, "{index}: {time}");
             }
-            // Drawn hands are seen in nearly all frames, and a hand has a size in metres.
+            // Most frames have a detected hand. World landmarks are in metres.
             let seen = range.clone().filter(|at| counts[*at] > 0).count();
             assert!(2 * seen >= frames, "{id}: {seen} of {frames}");
             for at in range.filter(|at| counts[*at] > 0) {
@@ -200,7 +202,7 @@ fn a_file_of_frames_has_every_frame_of_each_clip() {
 #[test]
 fn sequences_made_again_are_those_of_a_new_run() {
     let fixture = fixture();
-    // Each option with another value than the one before, in few runs: each reads all clips.
+    // Each option takes a new value. Few runs, since each one reads all clips.
     let options: [&[&str]; 4] = [
         &[
             "--profile",
@@ -279,32 +281,32 @@ fn frames_that_are_not_as_they_were_kept_are_refused() {
         let refused = resequence(&from, &out, &[]);
         refused
             .ends(65)
-            .says(&["frames/00001.npz", "has changed", "--keep-frames"]);
+            .stderr_contains(&["frames/00001.npz", "has changed", "--keep-frames"]);
     }
     fs::write(&file, &whole).unwrap();
     for inside in [from.clone(), from.join("x"), from.join("frames/x")] {
         resequence(&from, &inside, &[])
             .ends(64)
-            .says(&["a folder of their own"]);
+            .stderr_contains(&["a folder of their own"]);
     }
     assert!(!from.join("x").exists());
     let lines = fs::read_to_string(from.join("manifest.jsonl")).unwrap();
     fs::write(from.join("manifest.jsonl"), lines.replace("hello", "hallo")).unwrap();
     resequence(&from, &out, &[])
         .ends(65)
-        .says(&["manifest.jsonl"]);
+        .stderr_contains(&["manifest.jsonl"]);
     fs::remove_file(from.join("run.json")).unwrap();
     resequence(&from, &out, &[])
         .ends(66)
-        .says(&["no finished results"]);
+        .stderr_contains(&["no finished results"]);
 
     let bare = fixture.path("bare");
     run(&fixture.dataset, &bare, &["--workers", "2"]).ends(0);
     resequence(&bare, &out, &[])
         .ends(66)
-        .says(&["were not kept", "--keep-frames"]);
+        .stderr_contains(&["were not kept", "--keep-frames"]);
     let tracked = run(&fixture.dataset, &out, &[KEEP, "--tracking"]);
-    tracked.ends(64).says(&["--tracking", KEEP]);
+    tracked.ends(64).stderr_contains(&["--tracking", KEEP]);
 }
 
 #[test]
@@ -318,13 +320,13 @@ fn clips_whose_frames_were_not_kept_are_named() {
     )
     .ends(0);
     assert!(
-        fates(&limited)
+        manifest_states(&limited)
             .iter()
-            .any(|fate| fate == "hello 00002 over_limit")
+            .any(|state| state == "hello 00002 over_limit")
     );
     let out = fixture.path("of-limited");
     resequence(&limited, &out, &["--slots", "sides"]).ends(0);
-    // No clip of 30 frames has a hand in more of them.
+    // A clip of 30 frames cannot have 50 frames with a hand.
     let more = [
         "--frame-stride",
         "1",
@@ -335,14 +337,14 @@ fn clips_whose_frames_were_not_kept_are_named() {
     ];
     resequence(&limited, &fixture.path("more"), &more)
         .ends(65)
-        .says(&["clip 00002", "\"hello\"", "--max-samples-per-gloss"]);
+        .stderr_contains(&["clip 00002", "\"hello\"", "--max-samples-per-gloss"]);
 }
 
 #[test]
 fn frames_are_kept_for_the_other_profile_too() {
     let fixture = fixture();
     let dataset = fixture.path("capitals");
-    // The notebook processes "HELLO", because "hello" is kept, and not "Thanks"; the other profile does the reverse.
+    // The notebook profile processes "HELLO", because "hello" is kept, but not "Thanks". The other does the reverse.
     let metadata = test_support::metadata(&[
         ("HELLO", &[("00002", 1), ("00003", 1)]),
         ("Thanks", &[("00006", 1), ("missing", 1), ("00005", 1)]),
@@ -369,7 +371,7 @@ fn frames_are_kept_for_the_other_profile_too() {
         for (name, digest) in digests(&bare) {
             assert_eq!(digests_of_kept.get(&name), Some(&digest), "{first}: {name}");
         }
-        assert_eq!(fates(&kept), fates(&bare), "{first}");
+        assert_eq!(manifest_states(&kept), manifest_states(&bare), "{first}");
         assert_eq!(
             read(&kept)["finished"]["states"],
             read(&bare)["finished"]["states"]
@@ -378,14 +380,14 @@ fn frames_are_kept_for_the_other_profile_too() {
         let (again, fresh) = (out("again"), out("fresh"));
         resequence(&kept, &again, &["--profile", second]).ends(0);
         run_with(&fresh, &args(second));
-        assert!(fates(&fresh) != fates(&bare));
+        assert!(manifest_states(&fresh) != manifest_states(&bare));
         assert_eq!(digests(&again), digests(&fresh), "{second}");
         assert_eq!(manifest(&again), manifest(&fresh), "{second}");
         assert_eq!(read(&again)["settings"], read(&fresh)["settings"]);
         let label_map = |out: &Path| fs::read(out.join("label_map.json")).unwrap();
         assert_eq!(label_map(&again), label_map(&fresh));
 
-        // Resumed after its end it has nothing to do, also for the clips that it does not process.
+        // A resumed job that has finished has nothing to do, also for the clips that it does not process.
         let resumed = run_with(&kept, &[&args(first)[..], &[KEEP]].concat());
         assert!(
             resumed
@@ -402,6 +404,6 @@ fn frames_are_kept_for_the_other_profile_too() {
         fs::write(kept.join("run.json"), old.to_string()).unwrap();
         resequence(&kept, &out("old"), &["--profile", second])
             .ends(65)
-            .says(&["\"HELLO\"", "--profile", second]);
+            .stderr_contains(&["\"HELLO\"", "--profile", second]);
     }
 }

@@ -1,7 +1,7 @@
-//! A job that is killed at random instants and started again each time: every byte and every state as if it had not
-//! been, and no clip read after its record was committed.
+//! A job is killed at random instants and started again each time. All bytes and states equal those of an
+//! uninterrupted job, and no clip is read after its record was committed.
 //!
-//! `HANDLOOM_SWEEP=full` kills at 320 instants, otherwise as often as fits into a share of the time of the tests.
+//! `HANDLOOM_SWEEP=full` kills at 320 instants, otherwise as often as fits into a share of the test time.
 
 use handloom::digest::sha256_hex;
 use handloom::storage::Ledger;
@@ -14,11 +14,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use test_support::{Dice, digests, fates, npz_files, render_clip, say, scratch};
+use test_support::{
+    TestRng, digests, manifest_states, npz_files, print_note, render_clip, scratch,
+};
 
-/// Planned clips: of each gloss half of them, the fifth of each too short, the ninth broken.
+/// Planned clips, half of them of each gloss. The fifth clip of each gloss is too short, the ninth is broken.
 const CLIPS: usize = 24;
-/// The log's word for the record of the last one.
+/// The log line of the last clip's record.
 const LAST: &str = "clip recorded position=23 ";
 const PLAIN: [&str; 8] = [
     "--min-videos-per-gloss",
@@ -30,16 +32,16 @@ const PLAIN: [&str; 8] = [
     "--batch-size",
     "4",
 ];
-/// Of each gloss some clips are over this.
+/// Some clips of each gloss exceed this limit.
 const LIMIT: [&str; 2] = ["--max-samples-per-gloss", "7"];
-/// Frames are kept: parts of clips and a file a batch.
+/// Keeps frames: parts for clips and a file for each batch.
 const KEEP: [&str; 1] = ["--keep-frames"];
 /// Kills of the full sweep.
-const FULL: usize = 320;
-/// Kills of the share, fewer when `PATIENCE` ends before, but not fewer than `LEAST`.
-const SHARE: usize = 30;
-const LEAST: usize = 10;
-const PATIENCE: Duration = Duration::from_secs(20);
+const KILLS_FULL: usize = 320;
+/// Kills of the share: fewer if `TIMEOUT` ends first, but at least `LEAST`.
+const KILLS_QUICK: usize = 30;
+const KILLS_MIN: usize = 10;
+const TIME_BUDGET: Duration = Duration::from_secs(20);
 /// A run that takes longer hangs.
 const HUNG: Duration = Duration::from_mins(2);
 
@@ -48,23 +50,23 @@ struct Reference {
     settings: Vec<&'static str>,
     npz: BTreeMap<String, Vec<u8>>,
     digests: BTreeMap<String, String>,
-    fates: Vec<String>,
-    /// From the start of the program to its first clip, from there to the first record, from there to the last, from
-    /// there to the end.
+    manifest_states: Vec<String>,
+    /// Times from the start of the program to its first clip, from there to the first record, from there to the last
+    /// record, and from there to the end.
     times: [Duration; 4],
 }
 
-/// What a run is waited for before its time runs.
+/// The event after which the time to the kill starts.
 #[derive(Clone, Copy, PartialEq)]
 enum Mark {
     Start,
-    /// It begins its first clip.
+    /// The run begins its first clip.
     Begun,
-    /// It recorded the last clip.
+    /// The run recorded the last clip.
     Last,
 }
 
-/// A job on its way.
+/// A job in progress.
 struct Job<'a> {
     wanted: &'a Reference,
     dataset: &'a Path,
@@ -74,16 +76,16 @@ struct Job<'a> {
     committed: BTreeMap<usize, String>,
 }
 
-/// Where in its life a run was killed.
+/// Number of kills in each phase of a run.
 #[derive(Default)]
 struct Phases {
     starting: usize,
     reading: usize,
-    /// All clips committed: sealing the last batch, closing, or starting to.
+    /// All clips are committed: the run starts, seals the last batch or closes.
     closing: usize,
 }
 
-/// Ended with the test, however it ends.
+/// A child process that is killed when the test ends.
 struct Guard(Child);
 
 impl Drop for Guard {
@@ -155,7 +157,7 @@ impl Reference {
         Self {
             npz: npz_files(out),
             digests: digests(out),
-            fates: fates(out),
+            manifest_states: manifest_states(out),
             times: std::array::from_fn(|n| seen[n].saturating_sub(from[n])),
             settings,
         }
@@ -163,11 +165,11 @@ impl Reference {
 }
 
 impl Job<'_> {
-    /// When to kill the next run: at random over a part of it, and now and then so late that the part ends before.
-    fn instant(&self, dice: &mut Dice) -> (Mark, Duration) {
+    /// When to kill the next run: at a random instant of one of its phases, now and then after the phase has ended.
+    fn instant(&self, rng: &mut TestRng) -> (Mark, Duration) {
         let left = u32::try_from(CLIPS - self.committed.len()).unwrap();
         let [start_up, first, rest, close] = self.wanted.times;
-        let (mark, part) = match dice.below(8) {
+        let (mark, part) = match rng.below(8) {
             _ if left == 0 => (Mark::Start, start_up + close),
             0 => (Mark::Last, close),
             1 | 2 => (Mark::Start, start_up),
@@ -176,11 +178,11 @@ impl Job<'_> {
                 first + rest * left / u32::try_from(CLIPS).unwrap(),
             ),
         };
-        let late = u32::try_from(dice.below(1300)).unwrap();
+        let late = u32::try_from(rng.below(1300)).unwrap();
         (mark, part * late / 1000)
     }
 
-    /// Runs it and kills it `time` after `mark`; gives how it ended when it was earlier.
+    /// Runs the job and kills it `time` after `mark`; returns its exit status if it ended earlier.
     fn run(&self, mark: Mark, time: Duration) -> Option<ExitStatus> {
         let mut child = Guard(start(
             self.dataset,
@@ -209,7 +211,7 @@ impl Job<'_> {
         }
     }
 
-    /// Holds the log of the last run against what was committed before it, and takes up what is now.
+    /// Checks the log of the last run against what was committed before, then updates what is committed.
     fn check(&mut self, place: &Path, phases: &mut Phases) {
         let log = fs::read_to_string(&self.log).unwrap();
         let mut recorded = Vec::new();
@@ -225,10 +227,10 @@ impl Job<'_> {
                 recorded.push(position);
             }
         }
-        // A kill leaves whole files alone.
+        // A kill leaves complete files intact.
         if self.out.join("batches").is_dir() {
             for (name, bytes) in npz_files(&self.out) {
-                assert!(self.wanted.npz[&name] == bytes, "{name} is another one");
+                assert!(self.wanted.npz[&name] == bytes, "{name} differs");
             }
         }
         let now = self.committed_now(place);
@@ -246,7 +248,7 @@ impl Job<'_> {
         self.committed = now;
     }
 
-    /// What a copy of the ledger knows; the original stays as the kill left it.
+    /// The committed clips in a copy of the ledger; the original stays as the kill left it.
     fn committed_now(&self, place: &Path) -> BTreeMap<usize, String> {
         let names = [
             "ledger.sqlite",
@@ -276,10 +278,10 @@ impl Job<'_> {
             .collect()
     }
 
-    /// It came to its end.
+    /// Compares the finished job with the reference, and checks that no partial file is left.
     fn compare(&self) {
         assert_eq!(digests(&self.out), self.wanted.digests);
-        assert_eq!(fates(&self.out), self.wanted.fates);
+        assert_eq!(manifest_states(&self.out), self.wanted.manifest_states);
         let parts = fs::read_dir(self.out.join("frames/parts"));
         assert_eq!(parts.into_iter().flatten().count(), 0);
         for folder in ["", "batches", "frames"].map(|name| self.out.join(name)) {
@@ -293,7 +295,7 @@ impl Job<'_> {
 }
 
 #[test]
-fn a_job_that_is_killed_goes_on_where_it_was() {
+fn a_killed_job_resumes_where_it_was() {
     let folder: TempDir = scratch();
     let dataset = folder.path().join("dataset");
     make_dataset(&dataset);
@@ -313,12 +315,13 @@ fn a_job_that_is_killed_goes_on_where_it_was() {
     fs::create_dir(&place).unwrap();
 
     let is_full = std::env::var("HANDLOOM_SWEEP").is_ok_and(|v| v == "full");
-    let target = if is_full { FULL } else { SHARE };
+    let target = if is_full { KILLS_FULL } else { KILLS_QUICK };
     let began = Instant::now();
     let (mut kills, mut jobs, mut phases) = (0, 0, Phases::default());
-    let mut dice = Dice::new(11);
-    let is_enough =
-        |kills| kills >= target || (!is_full && kills >= LEAST && began.elapsed() > PATIENCE);
+    let mut rng = TestRng::new(11);
+    let is_enough = |kills| {
+        kills >= target || (!is_full && kills >= KILLS_MIN && began.elapsed() > TIME_BUDGET)
+    };
     while !is_enough(kills) {
         let out = folder.path().join(format!("out-{jobs}"));
         let mut job = Job {
@@ -329,31 +332,31 @@ fn a_job_that_is_killed_goes_on_where_it_was() {
             committed: BTreeMap::new(),
         };
         loop {
-            // The last job is let go to its end.
+            // The last job runs to its end.
             let (mark, time) = if is_enough(kills) {
                 (Mark::Start, HUNG)
             } else {
-                job.instant(&mut dice)
+                job.instant(&mut rng)
             };
             if let Some(ended) = job.run(mark, time) {
                 let log = fs::read_to_string(&job.log).unwrap();
                 assert!(ended.success(), "{ended}: {log}");
                 break;
             }
-            assert!(time < HUNG, "it hangs: {}", job.out.display());
+            assert!(time < HUNG, "the job hangs: {}", job.out.display());
             kills += 1;
             job.check(&place, &mut phases);
         }
         job.compare();
         jobs += 1;
     }
-    say(&format!(
-        "killed at {kills} instants over {jobs} jobs of {CLIPS} clips, half of them with kept frames, half with a limit per gloss: {} while \
-         starting, {} while reading, {} with all clips read",
+    print_note(&format!(
+        "killed at {kills} instants over {jobs} jobs of {CLIPS} clips, half of them with kept frames, half \
+         with a limit per gloss: {} while starting, {} while reading, {} with all clips read",
         phases.starting, phases.reading, phases.closing,
     ));
     assert!(
-        kills >= LEAST && phases.reading > 0,
-        "it was hardly interrupted"
+        kills >= KILLS_MIN && phases.reading > 0,
+        "the jobs were hardly interrupted"
     );
 }

@@ -1,7 +1,7 @@
-//! `handloom merge`: the shards of a job, joined, have the bytes of a run over the whole job. Whatever does not belong together
-//! or has changed is refused with what makes it right.
+//! `handloom merge`: the joined shards of a job have the bytes of a run over the whole job. Shards that do not belong
+//! together or have changed are refused with a fix.
 //!
-//! `HANDLOOM_SWEEP=full` joins shards of all combinations of settings, otherwise of a few.
+//! `HANDLOOM_SWEEP=full` tests all combinations of settings, otherwise a few.
 
 mod broken;
 mod scale;
@@ -26,7 +26,7 @@ const SETTINGS: [&str; 6] = [
     "--min-frames",
     "2",
 ];
-/// A gloss in capitals is processed by one profile alone; its frames are kept all the same.
+/// Only one profile processes a gloss in capitals. Its frames are kept with both.
 const GLOSSES: [(&str, usize); 4] = [("hello", 7), ("BOOK", 2), ("book", 8), ("go", 5)];
 const MISSING: &str = "hello2";
 const BROKEN: &str = "book3";
@@ -106,7 +106,7 @@ fn merge(out: &Path, shards: &[&Path], more: &[&str]) -> Run {
     handloom(args.chain(more.iter().map(AsRef::as_ref)))
 }
 
-/// All that a job and a merge have in common: npz files, manifest, label map, and provenance without times.
+/// The results in which a job and a merge must agree: npz files, manifest, label map, and provenance without times.
 fn results(out: &Path) -> BTreeMap<String, String> {
     let mut found = digests(out);
     for name in ["manifest.jsonl", "label_map.json"] {
@@ -124,7 +124,7 @@ fn results(out: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// Fails with the names of the results of `out` that are not those of `wanted`.
+/// Fails with the names of the results of `out` that differ from `wanted`.
 #[track_caller]
 fn assert_results(out: &Path, wanted: &BTreeMap<String, String>) {
     let found = results(out);
@@ -135,7 +135,7 @@ fn assert_results(out: &Path, wanted: &BTreeMap<String, String>) {
     }
 }
 
-/// Joins shards of a job with `flags` and compares them with one run.
+/// Joins the shards of a job with `flags` and compares them with one run over the whole job.
 fn check(dataset: &Path, flags: &[&str], counts: &[usize], workers: &[&str]) {
     let folder = scratch();
     let whole = folder.path().join("whole");
@@ -190,7 +190,7 @@ fn joined_shards_are_the_whole_job() {
     }
 }
 
-/// A job in 3 shards that keeps frames, with a limit that reaches over shards.
+/// A job in 3 shards that keeps frames, with a limit that applies across shards.
 struct Sharded {
     folder: TempDir,
     /// The folder with the shards.
@@ -251,7 +251,7 @@ fn two_merges_at_once_and_killed_ones_are_right() {
         let mut child = start(&killed, &sharded.out);
         child.kill().unwrap();
         child.wait().unwrap();
-        // A batch that is broken is put right.
+        // A broken batch is repaired.
         let batch = killed.join("batches/00001.npz");
         if attempt == 1 && batch.exists() {
             fs::remove_file(&batch).unwrap();
@@ -266,7 +266,7 @@ fn two_merges_at_once_and_killed_ones_are_right() {
 }
 
 #[test]
-fn a_merge_that_waits_goes_on_after_another() {
+fn a_waiting_merge_continues_after_another() {
     let sharded = &*SHARDED;
     let wanted = results(&sharded.whole);
     let merged = sharded.path("waits");
@@ -330,10 +330,10 @@ fn joined_shards_are_read_as_the_whole_job() {
         (digests(&sequences), dataset, shown["states"].clone())
     };
     assert_eq!(made(&merged), made(&sharded.whole));
-    // Another job may not replace them unasked.
+    // Another job may not replace the results without `--fresh`.
     let before = results(&merged);
     let refused = run(&FIXTURE.dataset, &merged, &FLAGS).ends(73);
-    refused.says(&["`handloom merge` joined", "choose another --out", "--fresh"]);
+    refused.stderr_contains(&["`handloom merge` joined", "choose another --out", "--fresh"]);
     assert_results(&merged, &before);
     assert!(!merged.join("ledger.sqlite").exists());
     run(
@@ -361,7 +361,7 @@ fn a_shard_alone_is_no_result() {
         ] {
             let out = sharded.out.to_str().unwrap();
             let fix = format!("`handloom merge MERGED {out}`");
-            handloom(args).ends(66).says(&[&fix]);
+            handloom(args).ends(66).stderr_contains(&[&fix]);
         }
     }
     assert!(!sharded.path("never").exists());
@@ -376,7 +376,7 @@ fn what_is_there_is_joined_on_demand() {
     fs::rename(parts.join("shard-00001-of-00003"), &aside).unwrap();
     let merged = sharded.path("partial");
     let refused = merge(&merged, &[&parts], &[]).ends(66);
-    refused.says(&["shard 1/3 is missing", "--shard 1/3`", "--partial`"]);
+    refused.stderr_contains(&["shard 1/3 is missing", "--shard 1/3`", "--partial`"]);
     assert!(!merged.exists());
     let partial = merge(&merged, &[&parts], &["--partial"]).ends(0);
     assert_eq!(partial.event("done")["missing"], json!(["1/3"]));
@@ -390,12 +390,12 @@ fn what_is_there_is_joined_on_demand() {
     let dest = dest.to_str().unwrap();
     handloom(["export", out, "--to", "npy", "--dest", dest]).ends(0);
     let again = handloom(["resequence", out, "--out", dest]).ends(66);
-    again.says(&["without the shards 1/3", "merge again"]);
-    // The rest comes later; then there is no way back.
+    again.stderr_contains(&["without the shards 1/3", "merge again"]);
+    // The missing shard comes later. Then a merge of fewer shards is refused.
     fs::rename(&aside, parts.join("shard-00001-of-00003")).unwrap();
     merge(&merged, &[&parts], &[]).ends(0);
     assert_results(&merged, &results(&sharded.whole));
     fs::rename(parts.join("shard-00001-of-00003"), &aside).unwrap();
     let fewer = merge(&merged, &[&parts], &["--partial"]).ends(73);
-    fewer.says(&["a merge of more shards"]);
+    fewer.stderr_contains(&["a merge of more shards"]);
 }

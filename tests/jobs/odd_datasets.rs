@@ -1,5 +1,5 @@
-//! Datasets as they come from other programs and hands: odd values, encodings, archives, names. What can be read is read,
-//! the rest is named with its reason, and memory is bounded.
+//! Datasets from other programs and people: odd values, encodings, archives, names. Readable content is read, the
+//! rest is named with a reason, and memory is bounded.
 
 use handloom::video::encode::Codec;
 use serde_json::Value;
@@ -11,14 +11,14 @@ use std::process::{Command, Stdio};
 use test_support::{
     Run, binary, digests, handloom, metadata, process, render_clip, scratch, shared,
 };
-use test_support::{say, write_metadata};
+use test_support::{print_note, write_metadata};
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
-/// Most memory of the program before it loads a model, in MB.
+/// Maximum memory of the program before it loads a model, in MB.
 const MEMORY_MB_MAX: u64 = 200;
 
-/// Most instances of one gloss.
+/// Maximum number of instances of one gloss.
 const INSTANCES_MAX: usize = handloom::dataset::wlasl::ITEMS_MAX - 1;
 
 fn list(dataset: &Path) -> Run {
@@ -26,7 +26,7 @@ fn list(dataset: &Path) -> Run {
     handloom(["process", dataset, "--list", "--min-videos-per-gloss", "1"])
 }
 
-/// What becomes of each instance: its video id, state and reason.
+/// Video id, state and reason of each instance.
 fn instances(run: &Run) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut events = run.events();
@@ -45,7 +45,7 @@ fn zip(path: &Path, files: &[(&str, &[u8])], method: CompressionMethod) {
     zip.finish().unwrap();
 }
 
-/// A dataset whose clips are there, with `json` as its metadata.
+/// A dataset with all its clips and `json` as its metadata.
 fn dataset(folder: &Path, json: &[u8]) -> PathBuf {
     let dataset = folder.join("dataset");
     fs::create_dir_all(dataset.join("videos")).unwrap();
@@ -70,7 +70,7 @@ fn one_odd_value_refuses_its_instance_alone() {
     };
     let deep = [b"[".repeat(200), b"]".repeat(200)].concat();
     let digits = b"9".repeat(400);
-    // The notebook does not look at the note, but what is in it cannot be trusted.
+    // The notebook ignores the note, but an instance with an invalid value cannot be trusted.
     for (odd, reason) in [
         (b"1e999".as_slice(), "the number 1e999, which is too large"),
         (b"NaN", "`NaN`, which is no value in JSON"),
@@ -92,13 +92,13 @@ fn one_odd_value_refuses_its_instance_alone() {
         let states: Vec<_> = found.iter().map(|(_, state, _)| state.as_str()).collect();
         assert_eq!(states, ["process", "unreadable", "process"]);
         assert!(found[1].2.starts_with(reason), "{found:?}");
-        run.says(&[
+        run.stderr_contains(&[
             "1 glosses or instances of the metadata",
             "[0].instances[1]",
             reason,
         ]);
     }
-    // A gloss that no label can hold.
+    // A gloss that cannot be stored as a label.
     let gloss = br#"[{"gloss": "b\ud83d", "instances": [{"video_id": "1"}]}, {"gloss": "c", "instances": [{"video_id": "2"}]}]"#;
     let run = list(&dataset(folder.path(), gloss)).ends(0);
     let found = instances(&run);
@@ -148,7 +148,7 @@ fn metadata_of_another_encoding_is_read_and_of_another_kind_named() {
         (b"[\"a\", \"b\"]", "is this WLASL_v0.3.json?"),
     ] {
         let run = list(&dataset(folder.path(), bytes)).ends(65);
-        run.says(&["WLASL_v0.3.json: ", words]);
+        run.stderr_contains(&["WLASL_v0.3.json: ", words]);
     }
 }
 
@@ -171,7 +171,7 @@ fn a_clip_under_another_name_is_named() {
         assert_eq!(found[n].1, "missing");
         assert!(found[n].2.contains(words), "{found:?}");
     }
-    run.says(&["3 missing clips are there under another name: found 5.MP4"]);
+    run.stderr_contains(&["3 missing clips are there under another name: found 5.MP4"]);
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn what_is_no_dataset_is_named() {
     let outer = folder.path().join("outer.zip");
     zip(&outer, &[("inner.zip", &inner)], CompressionMethod::Stored);
     let run = list(&outer).ends(66);
-    run.says(&["inner.zip is within the archive: unpack it"]);
+    run.stderr_contains(&["inner.zip is within the archive: unpack it"]);
     for (name, bytes, words) in [
         ("x.tar.gz", b"\x1F\x8B\x08\0\0\0".as_slice(), "tar xf"),
         ("x.7z", b"7z\xBC\xAF\x27\x1C\0\x04", "a 7z archive"),
@@ -247,12 +247,12 @@ fn what_is_no_dataset_is_named() {
     ] {
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();
-        let run = list(&path).ends(65).says(&[name, words]);
+        let run = list(&path).ends(65).stderr_contains(&[name, words]);
         assert!(!run.stderr.contains("cut short"), "{}", run.stderr);
     }
 }
 
-/// Runs `--list` on a dataset; returns how it ended and the most memory that it used, in KiB.
+/// Runs `--list` on a dataset; returns the exit code, stderr and peak memory in KiB.
 fn memory_of(dataset: &Path) -> (Option<i32>, String, u64) {
     let peak = |pid: u32| -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -269,7 +269,7 @@ fn memory_of(dataset: &Path) -> (Option<i32>, String, u64) {
         .stderr(Stdio::piped());
     let mut child = child.spawn().unwrap();
     let mut most = 0;
-    // The kernel keeps the peak while the process runs.
+    // The kernel reports the peak only while the process runs.
     let status = loop {
         most = most.max(peak(child.id()).unwrap_or(0));
         if let Some(status) = child.try_wait().unwrap() {
@@ -297,7 +297,7 @@ fn bombs_take_little_memory() {
         &"x".repeat(50 << 20),
         "\"}]}]",
     ];
-    // As many instances as are allowed, with short and with long values.
+    // The maximum number of instances, with short and with long values.
     let most = |gloss: &str, instance: &str| {
         let instances = vec![instance; INSTANCES_MAX].join(",");
         format!("[{{\"gloss\": \"{gloss}\", \"instances\": [{instances}]}}]").into_bytes()
@@ -348,15 +348,15 @@ fn bombs_take_little_memory() {
         assert_eq!(ended, Some(code), "{name}: {stderr}");
         seen.insert(name, peak / 1024);
     }
-    say(&format!(
-        "metadata bombs of 50 MB, most memory in MB: {seen:?}"
+    print_note(&format!(
+        "peak memory in MB with decompression bombs of 50 MB: {seen:?}"
     ));
     assert!(seen.values().all(|peak| *peak < MEMORY_MB_MAX));
 }
 
-/// The inputs that failed once, as they were given.
+/// Inputs that failed in earlier versions.
 #[test]
-fn the_trials_are_read_or_named() {
+fn known_odd_inputs_are_read_or_named() {
     let Some(trials) = shared("trials") else {
         return;
     };
@@ -386,6 +386,6 @@ fn the_trials_are_read_or_named() {
         };
         let is_processed = found.iter().any(|(_, state, _)| state == "process");
         assert_eq!(is_processed, is_read, "{path}: {found:?}");
-        run.says(&[words]);
+        run.stderr_contains(&[words]);
     }
 }

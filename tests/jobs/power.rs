@@ -1,17 +1,17 @@
-//! Power may go at any instant. A job is recorded call by call; the power is cut after every write, sync and rename, and
-//! in the middle of every write; what the medium then holds is looked into, and the same command must go on from there:
-//! nothing unreadable, nothing lost that was promised, nothing read twice.
+//! Power may fail at any instant. A job is recorded call by call. The power is cut after every write, sync and
+//! rename, and in the middle of every write. What the medium then holds is inspected, and the same command must
+//! resume from it: nothing is unreadable, nothing promised is lost, and nothing is read twice.
 //!
-//! All states are looked into. With `HANDLOOM_SWEEP=full` the program goes on from all of them, otherwise from a share.
+//! All states are inspected. With `HANDLOOM_SWEEP=full` the job resumes from all of them, otherwise from a share.
 
 use super::faults::disk::{Disk, Loss, State};
-use super::faults::scene::{Scene, Share};
+use super::faults::sweep::{PowerCutTest, Share};
 use super::faults::{Op, recorder};
 use handloom::video::encode::Codec;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use test_support::{Dice, render_clip, scratch};
+use test_support::{TestRng, render_clip, scratch};
 
 /// Three clips, two batches.
 const CLIPS: [&str; 3] = ["1", "2", "3"];
@@ -27,11 +27,11 @@ const SETTINGS: [&str; 10] = [
     "--batch-size",
     "2",
 ];
-/// Of the scenes after the first.
+/// The share of each test but the first.
 const SHARE: Share = Share {
     reruns: 12,
     second_cuts: 4,
-    proofs: 1,
+    record_checks: 1,
 };
 
 fn make_dataset(dataset: &Path, ids: &[&'static str]) {
@@ -51,47 +51,47 @@ fn with(more: &[&'static str]) -> Vec<&'static str> {
 
 #[test]
 fn a_job_outlives_a_power_cut() {
-    let scene = Scene::new("first job", &SETTINGS, |d| make_dataset(d, &CLIPS));
-    scene.sweep(Share {
+    let sweep_test = PowerCutTest::new("first job", &SETTINGS, |d| make_dataset(d, &CLIPS));
+    sweep_test.sweep(Share {
         reruns: 30,
         second_cuts: 14,
-        proofs: 6,
+        record_checks: 6,
     });
 }
 
 #[test]
 fn a_job_that_keeps_frames_outlives_a_power_cut() {
     let args = with(&["--keep-frames"]);
-    let scene = Scene::new("kept frames", &args, |d| make_dataset(d, &CLIPS));
-    scene.sweep(SHARE);
+    let sweep_test = PowerCutTest::new("kept frames", &args, |d| make_dataset(d, &CLIPS));
+    sweep_test.sweep(SHARE);
 }
 
 #[test]
 fn a_rescan_outlives_a_power_cut() {
     let args = with(&["--rescan"]);
-    let mut scene = Scene::new("rescan", &args, |d| {
+    let mut sweep_test = PowerCutTest::new("rescan", &args, |d| {
         make_dataset(d, &["1", "2", "3", "5", "6"]);
     })
     .after(&SETTINGS);
-    // One more in front, three fewer at the end: all that stays moves, and a batch file goes.
-    make_dataset(&scene.dataset, &["4", "1", "2"]);
-    scene.kept = vec!["1", "2"];
-    scene.sweep(SHARE);
+    // One clip is added in front, three are removed at the end: the others move, and a batch file disappears.
+    make_dataset(&sweep_test.dataset, &["4", "1", "2"]);
+    sweep_test.kept = vec!["1", "2"];
+    sweep_test.sweep(SHARE);
 }
 
 #[test]
 fn a_second_try_outlives_a_power_cut() {
     let mut good = Vec::new();
     let broken = |dataset: &Path| dataset.join("videos/1.mp4");
-    let mut scene = Scene::new("retry", &with(&["--retry-failed"]), |dataset| {
+    let mut sweep_test = PowerCutTest::new("retry", &with(&["--retry-failed"]), |dataset| {
         make_dataset(dataset, &CLIPS);
         good = fs::read(broken(dataset)).unwrap();
         fs::write(broken(dataset), vec![0; good.len()]).unwrap();
     })
     .after(&SETTINGS);
-    fs::write(broken(&scene.dataset), good).unwrap();
-    scene.kept = CLIPS[1..].to_vec();
-    scene.sweep(SHARE);
+    fs::write(broken(&sweep_test.dataset), good).unwrap();
+    sweep_test.kept = CLIPS[1..].to_vec();
+    sweep_test.sweep(SHARE);
 }
 
 #[test]
@@ -102,14 +102,15 @@ fn a_job_in_place_of_another_outlives_a_power_cut() {
     ]
     .concat();
     let args = with(&["--fresh"]);
-    let mut scene = Scene::new("fresh", &args, |d| make_dataset(d, &CLIPS)).after(&other);
-    scene.again = SETTINGS.to_vec();
-    scene.earlier = Some(other);
-    scene.sweep(SHARE);
+    let mut sweep_test =
+        PowerCutTest::new("fresh", &args, |d| make_dataset(d, &CLIPS)).after(&other);
+    sweep_test.again = SETTINGS.to_vec();
+    sweep_test.earlier = Some(other);
+    sweep_test.sweep(SHARE);
 }
 
 #[test]
-fn the_disk_on_paper_keeps_what_was_synced() {
+fn the_simulated_disk_keeps_what_was_synced() {
     let open = |fd, path: &str| Op::Open {
         fd,
         path: path.to_owned(),
@@ -142,7 +143,7 @@ fn the_disk_on_paper_keeps_what_was_synced() {
         }
         let losses = [Loss::All, Loss::Data, Loss::Names, Loss::Nothing];
         for (loss, expected) in losses.into_iter().zip([all, data, names, nothing]) {
-            let state = disk.after(loss, &mut Dice::new(1));
+            let state = disk.after(loss, &mut TestRng::new(1));
             let files = state.0.iter().map(|(name, content)| {
                 let content = content.as_ref().unwrap().to_vec();
                 format!("{name}={}", String::from_utf8(content).unwrap())
@@ -165,7 +166,7 @@ fn the_disk_on_paper_keeps_what_was_synced() {
 }
 
 #[test]
-fn the_recorder_refuses_what_it_has_no_word_for() {
+fn the_recorder_refuses_unsupported_calls() {
     let folder = scratch();
     let root = folder.path().join("root");
     fs::create_dir(&root).unwrap();
@@ -186,12 +187,16 @@ fn the_recorder_refuses_what_it_has_no_word_for() {
             .env("HANDLOOM_RECORD_LOG", folder.path().join("log"))
             .output()
             .unwrap();
-        let says = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.success(), is_known, "{command:?}: {says}");
+        let stderr_text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(
-            !says.contains("no word for"),
+            output.status.success(),
             is_known,
-            "{command:?}: {says}"
+            "{command:?}: {stderr_text}"
+        );
+        assert_eq!(
+            !stderr_text.contains("no word for"),
+            is_known,
+            "{command:?}: {stderr_text}"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Datasets of each format through the program: in a folder, in a zip archive and one folder down they give the same bytes,
-//! every instance ends in one state, and what does not fit is named.
+//! Datasets of each format: in a folder, in a zip archive and one folder down they give the same bytes. Every
+//! instance gets one state. Rows and files that do not fit are named.
 
 use handloom::storage::npz::NpzReader;
 use handloom::video::encode::Codec;
@@ -20,7 +20,7 @@ static CLIP: LazyLock<Vec<u8>> = LazyLock::new(|| {
     fs::read(path).unwrap()
 });
 
-const FEW: [&str; 6] = [
+const MIN_ARGS: [&str; 6] = [
     "--min-videos-per-gloss",
     "1",
     "--min-frames",
@@ -29,11 +29,11 @@ const FEW: [&str; 6] = [
     "2",
 ];
 
-/// A dataset: its format, its files, with `None` for a clip, and what becomes of each instance: gloss, id, state and split.
+/// A dataset: its format, its files (`None` is a clip), and gloss, id, state and split of each instance.
 struct Sample {
     format: &'static str,
     files: &'static [(&'static str, Option<&'static str>)],
-    fates: &'static [&'static str],
+    manifest_states: &'static [&'static str],
 }
 
 const SAMPLES: [Sample; 6] = [
@@ -48,7 +48,7 @@ const SAMPLES: [Sample; 6] = [
             ),
             ("videos/1.mp4", None),
         ],
-        fates: &["book 1 accepted val", "book 2 missing "],
+        manifest_states: &["book 1 accepted val", "book 2 missing "],
     },
     Sample {
         format: "folders",
@@ -60,7 +60,7 @@ const SAMPLES: [Sample; 6] = [
             ("test/Book/bad.mp4", Some("no video")),
             ("test/notes.txt", Some("x")),
         ],
-        fates: &[
+        manifest_states: &[
             "thank you train/thank you/1.mp4 accepted train",
             "Book train/Book/1.MP4 accepted train",
             "Book é, 2 accepted val",
@@ -81,7 +81,7 @@ const SAMPLES: [Sample; 6] = [
             ("clips/2.mp4", None),
             ("clips/4.MP4", None),
         ],
-        fates: &[
+        manifest_states: &[
             "Book a b accepted train",
             "book 2 accepted val",
             "book - unreadable val",
@@ -105,7 +105,7 @@ const SAMPLES: [Sample; 6] = [
             ("videos/1.5-BOOK.mp4", None),
             ("videos/2-X.mp4", None),
         ],
-        fates: &[
+        manifest_states: &[
             "BOOK1 1.5-BOOK accepted train",
             "BOOK1 2-X accepted test",
             "DRINK 3-X not_selected test",
@@ -123,7 +123,7 @@ const SAMPLES: [Sample; 6] = [
             ("train/signer0_sample1_depth.mp4", None),
             ("train/signer3_sample2_color.mp4", None),
         ],
-        fates: &[
+        manifest_states: &[
             "0 signer3_sample2_color accepted train",
             "1 signer0_sample1_color accepted train",
             "1 signer1_sample7_color missing val",
@@ -143,7 +143,7 @@ const SAMPLES: [Sample; 6] = [
             ("clips/AAAAAAAAAA1_0_5.mp4", None),
             ("clips/AAAAAAAAAA2.mp4", None),
         ],
-        fates: &[
+        manifest_states: &[
             "hello AAAAAAAAAA1_0_5 accepted train",
             "hello AAAAAAAAAA2 accepted train",
         ],
@@ -170,7 +170,7 @@ fn zip(path: &Path, top: &str, files: &[(&str, Option<&str>)]) {
 }
 
 /// Gloss, id, state and split of each line of the manifest.
-fn fates(out: &Path) -> Vec<String> {
+fn manifest_states(out: &Path) -> Vec<String> {
     let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let line = |line: &Value| {
         let words = ["gloss", "video_id", "state", "split"].map(|key| word(&line[key]));
@@ -184,21 +184,21 @@ fn each_format_is_read_from_a_folder_and_archives() {
     for Sample {
         format,
         files,
-        fates: expected,
+        manifest_states: expected,
     } in &SAMPLES
     {
         let folder = scratch();
         let at = |name: &str| folder.path().join(name);
         write(&at("dataset"), files);
-        let run = process(&at("dataset"), &at("out"), &FEW).ends(0);
+        let run = process(&at("dataset"), &at("out"), &MIN_ARGS).ends(0);
         let event = run.event("dataset");
         assert_eq!(event["format"], *format, "{event}");
         assert!(!event["why"].as_str().unwrap().is_empty());
-        assert_eq!(fates(&at("out")), *expected, "{format}");
-        // What the files say of the accepted clips.
-        let accepted = expected.iter().filter(|fate| fate.contains(" accepted"));
+        assert_eq!(manifest_states(&at("out")), *expected, "{format}");
+        // The metadata of the accepted clips in the npz file.
+        let accepted = expected.iter().filter(|state| state.contains(" accepted"));
         let accepted: Vec<Vec<&str>> = accepted
-            .map(|fate| fate.split(" accepted ").collect())
+            .map(|state| state.split(" accepted ").collect())
             .collect();
         let mut npz = NpzReader::open(&at("out/batches/00000.npz")).unwrap();
         let labels = npz.strings("labels").unwrap();
@@ -209,7 +209,7 @@ fn each_format_is_read_from_a_folder_and_archives() {
             .map(|(label, id)| format!("{label} {id}"))
             .collect();
         let (expected_names, splits): (Vec<_>, Vec<_>) =
-            accepted.iter().map(|fate| (fate[0], fate[1])).unzip();
+            accepted.iter().map(|state| (state[0], state[1])).unzip();
         assert_eq!(names, expected_names);
         assert_eq!(npz.strings("split").unwrap(), splits);
         let run: Value = serde_json::from_slice(&fs::read(at("out/run.json")).unwrap()).unwrap();
@@ -221,12 +221,12 @@ fn each_format_is_read_from_a_folder_and_archives() {
             let archive = at("archive.zip");
             zip(&archive, top, files);
             let out = at(&format!("out-zip{}", top.len()));
-            process(&archive, &out, &FEW).ends(0);
+            process(&archive, &out, &MIN_ARGS).ends(0);
             assert_eq!(digests(&out), digests(&at("out")), "{format} {top}");
         }
         if *format != "wlasl" {
             write(&at("above/top"), files);
-            let args = [&FEW[..], &["--format", format]].concat();
+            let args = [&MIN_ARGS[..], &["--format", format]].concat();
             process(&at("above"), &at("out-above"), &args).ends(0);
             assert_eq!(digests(&at("out-above")), digests(&at("out")), "{format}");
         }
@@ -249,13 +249,13 @@ fn each_format_is_read_from_a_folder_and_archives() {
 }
 
 #[test]
-fn what_a_table_says_is_kept_and_what_is_refused_is_named() {
+fn table_values_are_kept_and_refused_ones_are_named() {
     let folder = scratch();
     let (dataset, out) = (folder.path().join("dataset"), folder.path().join("out"));
     write(&dataset, SAMPLES[2].files);
-    // The table itself may be given.
-    let run = process(&dataset.join("list.csv"), &out, &FEW).ends(0);
-    run.says(&[
+    // The path of the table itself is accepted.
+    let run = process(&dataset.join("list.csv"), &out, &MIN_ARGS).ends(0);
+    run.stderr_contains(&[
         "2 glosses or instances of the metadata have values that cannot be used",
         "list.csv, line 4: clips/2.mp4 is already named in list.csv, line 3",
         "1 missing clips are there under another name: found clips/4.MP4",
@@ -281,15 +281,15 @@ fn what_a_table_says_is_kept_and_what_is_refused_is_named() {
             "no file clips/4.mp4 (list.csv, line 6); found clips/4.MP4: correct the path, or move the file",
         ]
     );
-    // The clips of a table may lie elsewhere.
+    // The clips of a table may be in another folder.
     let moved = folder.path().join("moved");
     fs::create_dir(&moved).unwrap();
     fs::rename(dataset.join("clips"), moved.join("clips")).unwrap();
     let again = folder.path().join("again");
-    let args = [&FEW[..], &["--videos", moved.to_str().unwrap()]].concat();
+    let args = [&MIN_ARGS[..], &["--videos", moved.to_str().unwrap()]].concat();
     process(&dataset, &again, &args).ends(0);
     assert_eq!(digests(&again), digests(&out));
-    // A report and sequences from kept frames find the clips by their ids.
+    // `report` and sequences from kept frames find the clips by their ids.
     let kept = folder.path().join("kept");
     process(&dataset, &kept, &[&args[..], &["--keep-frames"]].concat()).ends(0);
     let new = folder.path().join("new");
@@ -332,20 +332,20 @@ fn a_changed_dataset_is_reported_and_rescanned() {
         ),
     ] {
         write(&dataset, sample.files);
-        process(&dataset, &out, &FEW).ends(0);
-        process(&dataset, &out, &FEW).ends(0);
+        process(&dataset, &out, &MIN_ARGS).ends(0);
+        process(&dataset, &out, &MIN_ARGS).ends(0);
         write(&dataset, &[(path, text)]);
         let change = if text.is_some() {
             "metadata changed"
         } else {
             "1 clip added, metadata changed"
         };
-        process(&dataset, &out, &FEW)
+        process(&dataset, &out, &MIN_ARGS)
             .ends(73)
-            .says(&[change, "--rescan keeps what has not changed"]);
-        process(&dataset, &out, &[&FEW[..], &["--rescan"]].concat()).ends(0);
+            .stderr_contains(&[change, "--rescan keeps what has not changed"]);
+        process(&dataset, &out, &[&MIN_ARGS[..], &["--rescan"]].concat()).ends(0);
         let fresh = folder.path().join("fresh");
-        process(&dataset, &fresh, &FEW).ends(0);
+        process(&dataset, &fresh, &MIN_ARGS).ends(0);
         assert_eq!(digests(&out), digests(&fresh));
         for folder in [&dataset, &out, &fresh] {
             fs::remove_dir_all(folder).unwrap();
@@ -353,7 +353,7 @@ fn a_changed_dataset_is_reported_and_rescanned() {
     }
 }
 
-/// Most memory of a plan over 70,000 rows, in MB.
+/// Maximum memory of a plan over 70,000 rows, in MB.
 const MEMORY_MB_MAX: u64 = 200;
 
 #[test]
@@ -363,7 +363,7 @@ fn seventy_thousand_rows_take_little_memory() {
     fs::create_dir(&clips).unwrap();
     let mut table = "path,gloss,split,signer,note\n".to_owned();
     for n in 0..70_000 {
-        // Links cost no content.
+        // Only the first 1,000 clips exist.
         if n < 1000 {
             fs::write(clips.join(format!("{n}.mp4")), "x").unwrap();
         }
@@ -392,7 +392,7 @@ fn seventy_thousand_rows_take_little_memory() {
         String::from_utf8_lossy(&time.stderr)
     );
     let megabytes = words[2].parse::<u64>().unwrap() / 1024;
-    test_support::say(&format!("70,000 rows: {megabytes} MB"));
+    test_support::print_note(&format!("70,000 rows: {megabytes} MB"));
     assert!(megabytes < MEMORY_MB_MAX, "{megabytes} MB");
     let listed = fs::read_to_string(folder.path().join("listed")).unwrap();
     let listed = listed

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Instant;
 use tempfile::TempDir;
-use test_support::{Run, handloom, process, render_clip, say, scratch, write_metadata};
+use test_support::{Run, handloom, print_note, process, render_clip, scratch, write_metadata};
 
-/// A gloss that would be markup, break out of an attribute and turn the text around.
+/// A gloss that tries to add markup, to end an attribute and to reverse the text direction.
 const HOSTILE: &str = "<script>alert(1)</script>\"' onload=x &amp; \u{202e}";
 
 /// A dataset and its results.
@@ -22,7 +22,7 @@ struct Results {
     out: PathBuf,
 }
 
-/// Two copies of a clip in two splits, two other clips, a text file, and a clip that is not there.
+/// Two copies of a clip in two splits, two other clips, a text file, and a missing clip.
 static RESULTS: LazyLock<Results> = LazyLock::new(|| {
     let folder = scratch();
     let (dataset, out) = (folder.path().join("dataset"), folder.path().join("out"));
@@ -33,7 +33,7 @@ static RESULTS: LazyLock<Results> = LazyLock::new(|| {
     ]);
     write_metadata(&dataset, &metadata);
     let video = |id: &str| dataset.join(format!("videos/{id}.mp4"));
-    // In the first two the hands change slots.
+    // The hands change slots in the first two clips.
     for (id, seed, frames) in [("1", 5, 70), ("3", 7, 40), ("4", 1, 30)] {
         render_clip(&video(id), seed, frames, (320, 240), Codec::Mpeg4);
     }
@@ -93,7 +93,7 @@ assert not checker.open, checker.open
         .stdin(Stdio::piped())
         .spawn();
     let Ok(mut child) = child else {
-        return say("SKIPPED: python3 is not there");
+        return print_note("SKIPPED: python3 is not installed");
     };
     child
         .stdin
@@ -103,7 +103,7 @@ assert not checker.open, checker.open
         .unwrap();
     assert!(
         child.wait().unwrap().success(),
-        "the page is no proper HTML"
+        "the page is not well-formed HTML"
     );
 }
 
@@ -143,7 +143,7 @@ fn the_page_is_whole_safe_and_always_the_same() {
     );
     assert!(real.len() < 5 << 20, "{} bytes", real.len());
 
-    // Without a file name the page lies with the results.
+    // Without a file name the page is written beside the results.
     handloom(["report", out.to_str().unwrap()]).ends(0);
     assert_eq!(fs::read_to_string(out.join("report.html")).unwrap(), plain);
 }
@@ -152,7 +152,7 @@ fn the_page_is_whole_safe_and_always_the_same() {
 fn two_runs_are_compared() {
     let folder = scratch();
     let other = folder.path().join("other");
-    // The last clip has four frames now.
+    // With this stride the last clip has four sampled frames.
     let flags = [
         "--min-videos-per-gloss",
         "1",
@@ -193,7 +193,7 @@ fn the_contact_sheet_shows_the_clips() {
 }
 
 /// A copy of the results to damage.
-fn copy() -> TempDir {
+fn copy_results() -> TempDir {
     let folder = scratch();
     fs::create_dir(folder.path().join(BATCH_FOLDER)).unwrap();
     for name in [
@@ -211,7 +211,7 @@ fn refused(out: &Path, code: i32, words: &[&str]) {
     let folder = scratch();
     report(out, &folder.path().join("page.html"), &[])
         .ends(code)
-        .says(words);
+        .stderr_contains(words);
     assert!(!folder.path().join("page.html").exists());
 }
 
@@ -228,7 +228,7 @@ fn what_is_damaged_is_named_with_the_fix() {
         &["/nonexistent is no output folder"],
     );
 
-    let folder = copy();
+    let folder = copy_results();
     let batch = folder.path().join("batches/00000.npz");
     let mut bytes = fs::read(&batch).unwrap();
     let middle = bytes.len() / 2;
@@ -242,7 +242,7 @@ fn what_is_damaged_is_named_with_the_fix() {
         &["00000.npz is missing", "run the job again"],
     );
 
-    let folder = copy();
+    let folder = copy_results();
     let manifest = folder.path().join("manifest.jsonl");
     let text = fs::read_to_string(&manifest).unwrap();
     fs::write(&manifest, text.replacen("\"3\"", "\"8\"", 1)).unwrap();
@@ -254,8 +254,8 @@ fn what_is_damaged_is_named_with_the_fix() {
 }
 
 #[test]
-fn a_job_that_has_not_finished_gets_a_page_that_says_so() {
-    let folder = copy();
+fn an_unfinished_job_gets_a_page_marked_unfinished() {
+    let folder = copy_results();
     let run = folder.path().join("run.json");
     let mut value: Value = serde_json::from_slice(&fs::read(&run).unwrap()).unwrap();
     value["finished"] = Value::Null;
@@ -302,16 +302,16 @@ fn a_folder_is_inspected() {
     );
     handloom(["inspect", RESULTS.dataset.to_str().unwrap()])
         .ends(66)
-        .says(&["is no output folder"]);
+        .stderr_contains(&["is no output folder"]);
 }
 
-/// Clips of the large folder: the issue's number where `make test-long` sets it.
-fn many() -> usize {
+/// Number of clips in the large folder; `make test-long` sets a larger one.
+fn clip_count() -> usize {
     let number = std::env::var("HANDLOOM_TEST_CLIPS");
     number.map_or(500, |number| number.parse().unwrap())
 }
 
-/// An output folder of `count` clips: those of the results, moved and with hands that swap and go missing.
+/// Writes an output folder of `count` clips: those of the results with moved, swapped and missing hands.
 fn write_many(out: &Path, count: usize) {
     const LENGTH: usize = 32;
     const BATCH: usize = 256;
@@ -358,7 +358,7 @@ fn write_many(out: &Path, count: usize) {
 #[test]
 fn many_clips_give_a_page_of_bounded_size_in_bounded_time() {
     let folder = scratch();
-    let count = many();
+    let count = clip_count();
     write_many(folder.path(), count);
     assert_eq!(read_batch(folder.path(), 0).unwrap().len(), 256.min(count));
     let begun = Instant::now();

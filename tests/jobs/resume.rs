@@ -1,4 +1,4 @@
-//! A job that is interrupted goes on; a dataset that changes is taken up without losing what is right.
+//! An interrupted job resumes; a changed dataset is rescanned without losing results that are still right.
 
 use handloom::video::encode::Codec;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use tempfile::TempDir;
-use test_support::{Run, digests, fates, process, render_clip, scratch};
+use test_support::{Run, digests, manifest_states, process, render_clip, scratch};
 
 /// Eight clips of two glosses: the fourth is broken, the sixth too short.
 struct Fixture {
@@ -113,7 +113,7 @@ fn lost_and_changed_files_are_made_again() {
     fs::remove_file(out.join("batches/00000.npz")).unwrap();
     let run = process(&fixture().dataset, &out, &SETTINGS)
         .ends(0)
-        .says(&["00000.npz is missing or was changed"]);
+        .stderr_contains(&["00000.npz is missing or was changed"]);
     assert_eq!(read(&run), ["1", "2", "3"]);
     assert_eq!(digests(&out), digests(&fixture().reference));
     let last = out.join("batches/00002.npz");
@@ -134,8 +134,8 @@ fn clips_that_failed_are_read_again_on_demand() {
     let folder = out("retry");
     let (dataset, whole) = (folder.join("dataset"), folder.join("whole"));
     copy_dataset(&fixture().dataset, &dataset);
-    // A limit makes the mended clip take the place of a later one.
-    // With a limit of two the second broken clip is never reached.
+    // With a limit, the repaired clip takes the place of a later one.
+    // With a limit of two, the second broken clip is never reached.
     for (name, more, failed) in [
         ("plain", vec![], 2),
         ("limit", vec!["--max-samples-per-gloss", "3"], 2),
@@ -144,7 +144,7 @@ fn clips_that_failed_are_read_again_on_demand() {
         let broken = dataset.join("videos/4.mp4");
         let first = dataset.join("videos/1.mp4");
         let good = fs::read(fixture().dataset.join("videos/1.mp4")).unwrap();
-        // Unreadable, of the size of what it should be: as on a failing medium.
+        // Unreadable, but of the right size, as on a failing medium.
         fs::write(&broken, vec![0; good.len()]).unwrap();
         fs::write(&first, vec![0; good.len()]).unwrap();
         let out = folder.join(name);
@@ -159,7 +159,7 @@ fn clips_that_failed_are_read_again_on_demand() {
         assert!(!read.contains("5"), "{name}: {read:?}");
         process(&dataset, &whole, &with(&[&more[..], &["--fresh"]].concat())).ends(0);
         assert_eq!(digests(&out), digests(&whole), "{name}");
-        assert_eq!(fates(&out), fates(&whole), "{name}");
+        assert_eq!(manifest_states(&out), manifest_states(&whole), "{name}");
     }
 }
 
@@ -171,7 +171,7 @@ fn a_changed_dataset_is_refused_and_taken_up_on_demand() {
     let folder = out("changed");
     let (dataset, whole) = (folder.join("dataset"), folder.join("whole"));
     let states: &[(Ids, Ids, Ids, &str)] = &[
-        // A clip more in the middle, one less at the front, another order, all gone but one, back again.
+        // One clip added in the middle, one removed in front, another order, one left of each gloss, all restored.
         (
             &["1", "2", "9", "3", "4"],
             &["5", "6", "7", "8"],
@@ -208,12 +208,16 @@ fn a_changed_dataset_is_refused_and_taken_up_on_demand() {
             make_dataset(&dataset, hello, book);
             process(&dataset, &out, &with(&more))
                 .ends(73)
-                .says(&["--rescan", "--fresh", change]);
+                .stderr_contains(&["--rescan", "--fresh", change]);
             assert_eq!(digests(&out), before);
             let run = process(&dataset, &out, &with(&[&more[..], &["--rescan"]].concat())).ends(0);
             process(&dataset, &whole, &with(&[&more[..], &["--fresh"]].concat())).ends(0);
             assert_eq!(digests(&out), digests(&whole), "{hello:?} {book:?}");
-            assert_eq!(fates(&out), fates(&whole), "{hello:?} {book:?}");
+            assert_eq!(
+                manifest_states(&out),
+                manifest_states(&whole),
+                "{hello:?} {book:?}"
+            );
             if more.is_empty() {
                 assert_eq!(read(&run), *new, "{hello:?} {book:?}");
             }
@@ -241,11 +245,11 @@ fn one_process_at_a_time() {
     let _lock = handloom::storage::lock::FolderLock::take(&out).unwrap();
     process(&fixture().dataset, &out, &SETTINGS)
         .ends(73)
-        .says(&["another handloom (pid ", "works in", "locked"]);
+        .stderr_contains(&["another handloom (pid ", "works in", "locked"]);
 }
 
 #[test]
-fn ctrl_c_leaves_a_job_that_goes_on() {
+fn ctrl_c_leaves_a_job_that_resumes() {
     let out = out("stopped");
     let mut child = Command::new(test_support::binary())
         .arg("process")

@@ -1,7 +1,7 @@
-//! Shards of a job: their batches and lines are those of the whole job; a shard that is interrupted goes on, elsewhere too;
-//! of two attempts at a shard one wins.
+//! Shards of a job: their batches and lines are those of the whole job. An interrupted shard resumes, also on another
+//! machine. When two attempts make the same shard, one wins.
 //!
-//! `HANDLOOM_SWEEP=full` makes all numbers of shards, otherwise a share.
+//! `HANDLOOM_SWEEP=full` tests all numbers of shards, otherwise a few.
 
 use handloom::shard::ShardIndex;
 use handloom::shard::record::ShardRecord;
@@ -21,9 +21,9 @@ use test_support::{Run, npz_files, process, render_clip, scratch};
 use zip::write::SimpleFileOptions;
 
 const SETTINGS: [&str; 4] = ["--min-videos-per-gloss", "1", "--batch-size", "2"];
-/// Clips of each gloss; two are broken, one is not there.
+/// Clips of each gloss; two are broken, one is missing.
 const CLIPS: usize = 6;
-/// A run that takes longer hangs.
+/// A run that takes longer counts as hung.
 const HUNG: Duration = Duration::from_mins(2);
 
 struct Fixture {
@@ -46,7 +46,7 @@ fn fixture() -> &'static Fixture {
         let ids: Vec<String> = (0..2 * CLIPS).map(|n| format!("{n:05}")).collect();
         let instances: Vec<(&str, i64)> = ids.iter().map(|id| (&**id, 1)).collect();
         let (hello, book) = instances.split_at(CLIPS);
-        // In the notebook a gloss with capitals is not processed.
+        // The notebook does not process a gloss with capitals.
         let capitals: [(&str, i64); 2] = [("00000", 1), ("00007", 1)];
         let glosses = [("hello", hello), ("Deaf", &capitals), ("book", book)];
         test_support::write_metadata(&dataset, &test_support::metadata(&glosses));
@@ -64,7 +64,7 @@ fn fixture() -> &'static Fixture {
             match n {
                 7 => continue,
                 5 | 10 => fs::write(path, "not a video").unwrap(),
-                // Of different sizes.
+                // Clips of different sizes.
                 n => render_clip(&path, n as u64, 13 + 3 * (n % 4), (320, 240), Codec::H264),
             }
             add(&name);
@@ -87,7 +87,7 @@ fn make(out: &Path, shard: &str, more: &[&str]) -> Run {
 }
 
 /// The folder of `shard` in `out`.
-fn whole(out: &Path, shard: &str) -> PathBuf {
+fn shard_folder(out: &Path, shard: &str) -> PathBuf {
     out.join(shard.parse::<ShardIndex>().unwrap().folder())
 }
 
@@ -104,12 +104,12 @@ fn attempts(out: &Path) -> Vec<PathBuf> {
     entries.filter(is_hidden).collect()
 }
 
-/// The npz files and the manifest that `count` shards in `out` have together.
+/// The npz files and the manifest of all `count` shards in `out` together.
 fn joined(out: &Path, count: usize) -> (BTreeMap<String, Vec<u8>>, String) {
     let mut files = BTreeMap::new();
     let mut lines = BTreeMap::new();
     for index in 0..count {
-        let folder = whole(out, &format!("{index}/{count}"));
+        let folder = shard_folder(out, &format!("{index}/{count}"));
         let record = record(&folder);
         let text = fs::read_to_string(folder.join("manifest.jsonl")).unwrap();
         let mut own = text.lines();
@@ -173,7 +173,7 @@ fn shards_make_the_batches_of_the_whole_job() {
                 let event = run.event("shard");
                 assert_eq!(event["shard"], json!({"index": index, "count": count}));
                 assert!(run.event("shard_done")["was_done"] == false);
-                let record = record(&whole(&out, &shard));
+                let record = record(&shard_folder(&out, &shard));
                 assert_eq!((record.instances, record.batches), (14, 6));
                 assert_eq!(record.settings.get("shard"), None);
                 plans.push((record.plan_sha256, record.settings));
@@ -224,14 +224,14 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
 impl Running {
-    /// Begins to make `shard` with one worker.
+    /// Starts to make `shard` with one worker.
     fn start(out: &Path, shard: &str, more: &[&str]) -> Self {
         fs::create_dir_all(out).unwrap();
         let log = out.with_extension("log");
@@ -282,7 +282,7 @@ impl Running {
     }
 }
 
-/// The one attempt in `out` looks like that of another machine from now on.
+/// Makes the only attempt in `out` look like one of another machine.
 fn move_to_other_machine(out: &Path) -> PathBuf {
     let [folder] = <[PathBuf; 1]>::try_from(attempts(out)).unwrap();
     let name = folder.file_name().unwrap().to_string_lossy();
@@ -303,7 +303,7 @@ fn reference() -> &'static (BTreeMap<String, Vec<u8>>, String) {
     })
 }
 
-/// Begins shard 0/1 in `out` and kills it when two batches are sealed.
+/// Starts shard 0/1 in `out` and kills it when two batches are sealed.
 fn kill_after_two_batches(out: &Path) {
     let mut run = Running::start(out, "0/1", &["--keep-frames"]);
     run.wait_for("clip recorded", 5);
@@ -354,7 +354,7 @@ fn the_batches_of_an_attempt_elsewhere_are_taken_over_when_they_are_right() {
         let out = fixture().path(&format!("elsewhere-{}", name.replace(['/', '.'], "-")));
         kill_after_two_batches(&out);
         let folder = move_to_other_machine(&out);
-        // A kill may leave a part of one more record.
+        // A kill may leave one more, partial record.
         let records = fs::read_dir(folder.join("records")).unwrap();
         let records = records.map(|entry| entry.unwrap().path());
         let sealed = records.filter(|path| path.extension().is_some_and(|e| e == "json"));
@@ -365,7 +365,7 @@ fn the_batches_of_an_attempt_elsewhere_are_taken_over_when_they_are_right() {
             let mut bytes = fs::read(&path).unwrap();
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
-            // A file may also have gone.
+            // Kept frames go missing; other files are damaged.
             fs::remove_file(&path).unwrap();
             if !name.starts_with("frames") {
                 fs::write(&path, bytes).unwrap();
@@ -374,9 +374,9 @@ fn the_batches_of_an_attempt_elsewhere_are_taken_over_when_they_are_right() {
         let run = finish(&out);
         let done = run.event("resume")["done"].as_u64().unwrap();
         let imported = run.event("imported")["batches"].as_u64().unwrap();
-        assert!(done >= 2 * imported - 1, "{done} clips are not read again");
+        assert!(done >= 2 * imported - 1, "only {done} clips are reused");
         assert_eq!(events(&run, "adopted"), 0);
-        assert_eq!(attempts(&out), [folder], "it may be alive");
+        assert_eq!(attempts(&out), [folder], "the attempt may still run");
         sealed - run.event("imported")["batches"].as_u64().unwrap()
     };
     assert_eq!(damage(""), 0);
@@ -398,21 +398,21 @@ fn of_two_attempts_at_once_one_wins_and_the_other_changes_nothing() {
     let run = finish(&out);
     assert_eq!((events(&run, "adopted"), events(&run, "imported")), (0, 1));
     assert_eq!(attempts(&out).len(), 1);
-    let before = fs::read(whole(&out, "0/1").join("shard.json")).unwrap();
+    let before = fs::read(shard_folder(&out, "0/1").join("shard.json")).unwrap();
     first.signal("-CONT");
     assert_eq!(first.end().code(), Some(0));
     let stdout = fs::read_to_string(out.with_extension("json")).unwrap();
     assert!(stdout.contains("shard_done_elsewhere"), "{stdout}");
     assert!(attempts(&out).is_empty());
     assert_eq!(
-        fs::read(whole(&out, "0/1").join("shard.json")).unwrap(),
+        fs::read(shard_folder(&out, "0/1").join("shard.json")).unwrap(),
         before
     );
     assert!(joined(&out, 1) == *reference());
 }
 
 #[test]
-fn an_attempt_does_not_give_way_to_a_shard_of_another_job() {
+fn an_attempt_does_not_replace_a_shard_of_another_job() {
     for signal in ["-CONT", "-TERM"] {
         let out = fixture().path(&format!("other-job{signal}"));
         let mut first = Running::start(&out, "0/1", &["--keep-frames"]);
@@ -420,7 +420,7 @@ fn an_attempt_does_not_give_way_to_a_shard_of_another_job() {
         first.signal("-STOP");
         let other = ["--keep-frames", "--frame-stride", "1"];
         make(&out, "0/1", &other).ends(0);
-        let before = fs::read(whole(&out, "0/1").join("shard.json")).unwrap();
+        let before = fs::read(shard_folder(&out, "0/1").join("shard.json")).unwrap();
         first.signal(signal);
         first.signal("-CONT");
         assert_eq!(first.end().code(), Some(73));
@@ -429,10 +429,10 @@ fn an_attempt_does_not_give_way_to_a_shard_of_another_job() {
             log.contains("frame_stride was 1, now 2") && log.contains("--fresh"),
             "{log}"
         );
-        let after = fs::read(whole(&out, "0/1").join("shard.json")).unwrap();
+        let after = fs::read(shard_folder(&out, "0/1").join("shard.json")).unwrap();
         assert!(before == after && attempts(&out).len() == 1);
-        // Its work is not lost.
-        fs::remove_dir_all(whole(&out, "0/1")).unwrap();
+        // The work of the refused attempt is not lost.
+        fs::remove_dir_all(shard_folder(&out, "0/1")).unwrap();
         let run = finish(&out);
         assert_eq!(events(&run, "adopted"), 1);
     }
@@ -453,14 +453,14 @@ fn a_fresh_start_leaves_the_whole_shard_until_it_is_whole_itself() {
     killed.signal("-KILL");
     killed.end();
     assert!(joined(&out, 1) == *reference());
-    // Not even equal batches of another attempt are taken over.
+    // Batches of another attempt are not taken over, even if they are equal.
     kill_after_two_batches(&fixture().path("fresh-beside"));
     let beside = move_to_other_machine(&fixture().path("fresh-beside"));
     fs::rename(&beside, out.join(beside.file_name().unwrap())).unwrap();
     let run = make(&out, "0/1", &fresh).ends(0);
     assert_eq!((events(&run, "imported"), events(&run, "adopted")), (0, 0));
     assert!(joined(&out, 1) == *reference());
-    assert_eq!(attempts(&out).len(), 1, "it may be alive");
+    assert_eq!(attempts(&out).len(), 1, "the attempt may still run");
     make(&out, "0/1", &other).ends(0);
     assert!(joined(&out, 1) != *reference());
 }
@@ -469,7 +469,7 @@ fn a_fresh_start_leaves_the_whole_shard_until_it_is_whole_itself() {
 fn the_folder_of_a_shard_is_for_that_shard_alone() {
     let out = fixture().path("own");
     make(&out, "1/2", &[]).ends(0);
-    let folder = whole(&out, "1/2");
+    let folder = shard_folder(&out, "1/2");
     let before = fs::read(folder.join("shard.json")).unwrap();
     for flags in [&[][..], &["--fresh"], &["--rescan"]] {
         process(
@@ -478,19 +478,19 @@ fn the_folder_of_a_shard_is_for_that_shard_alone() {
             &[&SETTINGS[..], flags].concat(),
         )
         .ends(73)
-        .says(&["is the folder of a shard", "choose another --out"]);
+        .stderr_contains(&["is the folder of a shard", "choose another --out"]);
     }
     assert_eq!(fs::read(folder.join("shard.json")).unwrap(), before);
     fs::remove_file(folder.join("shard.json")).unwrap();
     make(&out, "1/2", &[])
         .ends(66)
-        .says(&["shard.json", "remove the folder to make the shard again"]);
+        .stderr_contains(&["shard.json", "remove the folder to make the shard again"]);
     make(&out, "1/2", &["--fresh"]).ends(0);
     assert!(folder.join("shard.json").exists() && attempts(&out).is_empty());
 }
 
 #[test]
-fn variables_of_engines_do_not_end_what_is_done() {
+fn engine_variables_are_ignored_when_the_shard_is_done() {
     let out = fixture().path("variables");
     let run = |shard: &[&str], variables: &[(&str, &str)]| {
         let paths = [&fixture().dataset, &out].map(|path| path.to_str().unwrap());
@@ -505,8 +505,8 @@ fn variables_of_engines_do_not_end_what_is_done() {
     let limit = ["--shard", "0/2", "--max-attempts", "2"];
     run(&limit, &[("SHARD_ATTEMPT", "2")]).ends(65);
     run(&limit, &[("SHARD_ATTEMPT", "1")]).ends(0);
-    let whole = run(&limit, &[("SHARD_ATTEMPT", "2")]).ends(0);
-    assert_eq!(whole.event("shard_done")["was_done"], true);
+    let shard_folder = run(&limit, &[("SHARD_ATTEMPT", "2")]).ends(0);
+    assert_eq!(shard_folder.event("shard_done")["was_done"], true);
     run(&["--list"], &[("HANDLOOM_SHARD", "")]).ends(0);
     let rank = [
         ("OMPI_COMM_WORLD_RANK", "0"),
@@ -518,10 +518,10 @@ fn variables_of_engines_do_not_end_what_is_done() {
 }
 
 #[test]
-fn a_whole_shard_is_left_alone_mended_or_made_again() {
+fn a_complete_shard_is_kept_repaired_or_remade() {
     let out = fixture().path("whole");
     make(&out, "1/2", &[]).ends(0);
-    let folder = whole(&out, "1/2");
+    let folder = shard_folder(&out, "1/2");
     let before = fs::read(folder.join("shard.json")).unwrap();
     let run = make(&out, "1/2", &[]).ends(0);
     assert_eq!(run.event("shard_done")["was_done"], true);
@@ -531,11 +531,11 @@ fn a_whole_shard_is_left_alone_mended_or_made_again() {
     fs::write(&broken, "cut short").unwrap();
     make(&out, "1/2", &[])
         .ends(0)
-        .says(&["is missing or was changed; the shard is mended"]);
+        .stderr_contains(&["is missing or was changed; the shard is mended"]);
     assert!(npz_files(&folder) == files && attempts(&out).is_empty());
     make(&out, "1/2", &["--frame-stride", "1"])
         .ends(73)
-        .says(&["frame_stride was 2, now 1", "--fresh"]);
+        .stderr_contains(&["frame_stride was 2, now 1", "--fresh"]);
     make(&out, "1/2", &["--frame-stride", "1", "--fresh"]).ends(0);
     assert!(npz_files(&folder) != files);
     make(&out, "1/2", &["--frame-stride", "1", "--retry-failed"]).ends(0);
@@ -545,7 +545,7 @@ fn a_whole_shard_is_left_alone_mended_or_made_again() {
     fs::write(&marker, &half[..half.len() / 2]).unwrap();
     make(&out, "1/2", &[])
         .ends(65)
-        .says(&["shard.json", "remove its folder"]);
+        .stderr_contains(&["shard.json", "remove its folder"]);
 }
 
 #[test]
@@ -559,7 +559,7 @@ fn a_whole_shard_of_a_dataset_that_has_changed_is_to_be_made_again_with_all_othe
     let [broken, good] = ["00005", "00004"].map(|id| dataset.join(format!("videos/{id}.mp4")));
     fs::copy(good, broken).unwrap();
     for flags in [&[][..], &["--retry-failed"]] {
-        run(flags).ends(73).says(&[
+        run(flags).ends(73).stderr_contains(&[
             "the dataset has changed since the shard was made",
             "all of them must be made again; start each with --fresh",
         ]);
@@ -574,11 +574,11 @@ fn shards_have_a_folder_of_their_own() {
     for more in [&[][..], &["--fresh"]] {
         make(&out, "0/2", more)
             .ends(73)
-            .says(&["holds the results of a whole job", "choose another --out"]);
+            .stderr_contains(&["holds the results of a whole job", "choose another --out"]);
     }
-    // A hidden file is the lock of the job without shards.
+    // A hidden file (not a folder) is the lock of the job without shards.
     assert!(!attempts(&out).iter().any(|path| path.is_dir()));
-    assert!(out.join("run.json").exists() && !whole(&out, "0/2").exists());
+    assert!(out.join("run.json").exists() && !shard_folder(&out, "0/2").exists());
 }
 
 #[test]
@@ -602,14 +602,14 @@ fn shards_that_cannot_be_are_refused_and_empty_ones_are_whole() {
     let out = fixture().path("usage");
     make(&out, "4/4", &[])
         .ends(64)
-        .says(&["shards are numbered from 0: 0/4 to 3/4"]);
+        .stderr_contains(&["shards are numbered from 0: 0/4 to 3/4"]);
     make(&out, "0/4", &["--rescan"])
         .ends(64)
-        .says(&["--rescan and --shard"]);
+        .stderr_contains(&["--rescan and --shard"]);
     let run = make(&out, "99/100", &[])
         .ends(0)
-        .says(&["6 batches for 100 shards: 94 are empty"]);
+        .stderr_contains(&["6 batches for 100 shards: 94 are empty"]);
     assert_eq!(run.event("shard")["clips"], 0);
-    let record = record(&whole(&out, "99/100"));
+    let record = record(&shard_folder(&out, "99/100"));
     assert!(record.owned.is_empty() && record.batches == 6, "{record:?}");
 }

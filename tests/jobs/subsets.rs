@@ -1,5 +1,5 @@
-//! Official subsets and splits files: which clips are processed, with which split and number. WLASL's real files where they
-//! are there, small ones of the same layout everywhere.
+//! Official subsets and splits files: which clips are processed, with which split and class number. WLASL's real
+//! files are used where they exist, small files of the same layout everywhere.
 
 use handloom::dataset::class_list::{Subset, parse_class_list};
 use handloom::dataset::instance::{Entry, Instance};
@@ -15,9 +15,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use tempfile::TempDir;
-use test_support::{digests, fates, handloom, manifest, process, render_clip, scratch, shared};
+use test_support::{
+    digests, handloom, manifest, manifest_states, process, render_clip, scratch, shared,
+};
 
-/// Class numbers that are not in the metadata's order, one clip that the metadata lacks, one other split.
+/// Class numbers out of the metadata's order, one clip that the metadata lacks, and two other splits.
 const NSLT: &str = r#"{
     "00001": {"subset": "train", "action": [2, 1, 9]}, "00002": {"subset": "val", "action": [2, 1, 9]},
     "00003": {"subset": "train", "action": [0, 1, 9]}, "00004": {"subset": "train", "action": [1, 1, 9]},
@@ -34,7 +36,7 @@ impl Fixture {
     }
 }
 
-/// Five clips, of "book", "Thanks", "go", and of "sun", which has no clip on disk.
+/// Five clips of "book", "Thanks" and "go"; "sun" has no clip on disk.
 fn fixture() -> &'static Fixture {
     static MADE: OnceLock<Fixture> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -60,7 +62,7 @@ fn label_map(out: &Path) -> Value {
     serde_json::from_slice(&fs::read(out.join("label_map.json")).unwrap()).unwrap()
 }
 
-/// Label, split and number of each row of the joined file.
+/// Label, split and class number of each row of the joined file.
 fn joined(out: &Path) -> Vec<(String, String, i64)> {
     let mut npz = NpzReader::open(&out.join("wlasl_landmarks.npz")).unwrap();
     let (labels, split) = (
@@ -83,7 +85,7 @@ fn joined(out: &Path) -> Vec<(String, String, i64)> {
 fn a_splits_file_gives_clips_splits_and_numbers() {
     let fixture = fixture();
     let out = fixture.path("nslt");
-    // It is found beside the metadata.
+    // The splits file is found beside the metadata.
     let args = [
         "--splits",
         "nslt_4.json",
@@ -92,13 +94,13 @@ fn a_splits_file_gives_clips_splits_and_numbers() {
         "--keep-frames",
     ];
     let run = process(&fixture.dataset, &out, &args).ends(0);
-    let run = run.says(&[
+    let run = run.stderr_contains(&[
         "2 clips have another split in nslt_4.json",
         "00002 (val, not \"train\"), 00008 (test, not \"train\")",
         "1 clips of nslt_4.json are not in WLASL_v0.3.json",
         "00099",
     ]);
-    let lines = fates(&out);
+    let lines = manifest_states(&out);
     let wanted = [
         "book 00001 accepted",
         "book 00002 accepted",
@@ -141,12 +143,12 @@ fn a_splits_file_gives_clips_splits_and_numbers() {
     assert_eq!(manifest(&again), manifest(&fresh));
     let bytes = |out: &Path| fs::read(out.join("label_map.json")).unwrap();
     assert_eq!(bytes(&again), bytes(&fresh));
-    // Its glosses are those that are processed, as always.
+    // Its `glosses` are those that are processed.
     let mut npz = NpzReader::open(&fresh.join("wlasl_landmarks.npz")).unwrap();
     assert_eq!(npz.names(), ["sequences", "labels", "video_ids", "glosses"]);
     assert_eq!(npz.strings("glosses").unwrap(), ["book", "Thanks", "go"]);
 
-    // Another file of splits is another job, and so is another choice.
+    // Another splits file makes it another job, and so does `--only-split`.
     let csv = fixture.path("mine.csv");
     fs::write(
         &csv,
@@ -161,7 +163,9 @@ fn a_splits_file_gives_clips_splits_and_numbers() {
         "--keep-frames",
     ];
     let refused = |more: &[&str], words: &[&str]| {
-        process(&fixture.dataset, &out, more).ends(73).says(words);
+        process(&fixture.dataset, &out, more)
+            .ends(73)
+            .stderr_contains(words);
     };
     refused(&mine, &["splits_sha256 was"]);
     refused(
@@ -213,7 +217,7 @@ fn a_subset_whose_classes_are_not_known_is_refused_and_a_list_makes_them_known()
     fs::copy(fixture.dataset.join(json), dataset.join(json)).unwrap();
     let out = fixture.path("of-listed");
     let subset = ["--subset", "wlasl100", "--profile", "corrected"];
-    process(&dataset, &out, &subset).ends(65).says(&[
+    process(&dataset, &out, &subset).ends(65).stderr_contains(&[
         json,
         "100 classes of wlasl100",
         "nslt_100.json",
@@ -222,7 +226,7 @@ fn a_subset_whose_classes_are_not_known_is_refused_and_a_list_makes_them_known()
     let wrong = fixture.path("gone.json");
     process(&dataset, &out, &["--splits", wrong.to_str().unwrap()])
         .ends(66)
-        .says(&["gone.json", "no such file", json]);
+        .stderr_contains(&["gone.json", "no such file", json]);
     fs::write(
         &wrong,
         r#"{"x": {"subset": "holdout", "action": [0, 1, 9]}}"#,
@@ -230,7 +234,7 @@ fn a_subset_whose_classes_are_not_known_is_refused_and_a_list_makes_them_known()
     .unwrap();
     process(&dataset, &out, &["--splits", wrong.to_str().unwrap()])
         .ends(65)
-        .says(&["gone.json", "\"x\"", "\"holdout\"", "train, val or test"]);
+        .stderr_contains(&["gone.json", "\"x\"", "\"holdout\"", "train, val or test"]);
     assert!(!out.exists());
 
     let name = |n: usize| match n {
@@ -249,7 +253,7 @@ fn a_subset_whose_classes_are_not_known_is_refused_and_a_list_makes_them_known()
     let reason = "gloss \"book\" is not in wlasl100";
     assert_eq!(manifest(&out)[0]["reason"], reason);
 
-    // From an archive the same.
+    // An archive gives the same results.
     let archive = fixture.path("listed.zip");
     let mut zip = zip::ZipWriter::new(fs::File::create(&archive).unwrap());
     let clips = ["00001", "00002", "00003", "00004", "00005"].map(|id| format!("videos/{id}.mp4"));
@@ -323,7 +327,7 @@ fn wlasl100_has_its_official_classes_and_splits() {
         let mut entries = wlasl::parse(&metadata).unwrap();
         let selection = select_real(&mut entries, Some(Subset::Wlasl100), nslt);
         assert_eq!(glosses(&selection), list[..100], "{nslt:?}");
-        // Of these files no clip differs, and none is absent.
+        // No clip differs in these files, and none is absent.
         assert_eq!((selection.warnings.len(), selection.absent.len()), (0, 0));
         let options = PlanOptions {
             min_videos_per_gloss: 1,
@@ -339,7 +343,7 @@ fn wlasl100_has_its_official_classes_and_splits() {
         let wanted = BTreeMap::from([("train", 1442), ("val", 338), ("test", 258)]);
         assert_eq!(counts, wanted);
     }
-    // What differs is named: a clip taken from the metadata, and one with another split there.
+    // Differences are named: a clip that the metadata lacks, and one that has another split there.
     let mut entries = wlasl::parse(&metadata).unwrap();
     let taken = entries[3].instances.pop().unwrap().video_id.unwrap();
     "train".clone_into(&mut entries[0].instances[1].split);
@@ -360,8 +364,8 @@ fn wlasl100_has_its_official_classes_and_splits() {
     assert_eq!(selection.absent[0].gloss.as_deref(), Some("before"));
 }
 
-/// As `WLASL_v0.3.json` has them: the clips of `nslt_2000.json` less those that the metadata lacks. Three of those are known by
-/// their class: counting instances gives other classes for them.
+/// Entries as in `WLASL_v0.3.json`: the clips of `nslt_2000.json` without those that the metadata lacks. Three of
+/// the missing clips are known by their class: counting instances gives other classes for them.
 fn like_v03() -> Option<(Vec<Entry>, Vec<Arc<str>>)> {
     let first = wlasl::parse(&real("WLASL2000_first.json")?).unwrap();
     let nslt: Value = serde_json::from_slice(&real("nslt_2000.json")?).unwrap();

@@ -1,4 +1,4 @@
-//! What is given in place of a dataset, and the message that each kind gets: what it is and what to do.
+//! Inputs that are no dataset: the message for each kind names what it is and what to do.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,7 +10,7 @@ use zip::write::SimpleFileOptions;
 /// Name and content of a file; a name that ends in `/` is a folder.
 type Files = &'static [(&'static str, &'static [u8])];
 
-/// An input that is wrong: the path to give, more arguments, and the files.
+/// Wrong inputs: the path to pass, more arguments, and the files.
 const INPUTS: &[(&str, &[&str], Files)] = &[
     ("gone", &[], &[]),
     ("empty.zip", &[], &[("empty.zip", b"")]),
@@ -169,7 +169,7 @@ const INPUTS: &[(&str, &[&str], Files)] = &[
     ),
 ];
 
-/// Archives that are none of a dataset: name and files.
+/// Archives without a dataset: name and files.
 const ARCHIVES: &[(&str, &[&str])] = &[
     ("results.npz", &["sequences.npy", "labels.npy"]),
     ("table.xlsx", &["[Content_Types].xml", "xl/workbook.xml"]),
@@ -177,7 +177,7 @@ const ARCHIVES: &[(&str, &[&str])] = &[
     ("clips.zip", &["1.mp4", "2.mp4"]),
 ];
 
-/// What the program says when `path` is given as a dataset.
+/// Exit code and stderr of the program when `path` is given as a dataset.
 fn message(folder: &Path, path: &str, more: &[&str]) -> String {
     let path = folder.join(path);
     let run = handloom([&["process", path.to_str().unwrap(), "--list"], more].concat());

@@ -1,4 +1,5 @@
-# To be sourced. `start_broker FOLDER` starts a mosquitto on a free loopback port; sets `port` and `broker`, its process.
+# To be sourced. `start_broker FOLDER` starts a mosquitto on a free loopback port; sets `port` and its process id
+# `broker`.
 start_broker() {
   port=$((20000 + RANDOM % 10000))
   printf 'listener %s 127.0.0.1\nallow_anonymous true\n' "$port" >"$1/mosquitto.conf"

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Twelve public clips with 1, 2 and 5 workers: with LiteRT installed `litert:cpu` is chosen each time, without it `cpu`, and
-the joined file and all batches of a backend have one SHA-256.
+"""Processes twelve public clips with 1, 2 and 5 workers. Every run must choose `litert:cpu` where LiteRT is
+installed, and `cpu` elsewhere. The joined file and all batches of a backend must have one SHA-256.
 
-usage: equal_bytes.py [--runs 10]. Needs ../shared, `make build` and `make setup-litert`. Run it beside a busy neighbour.
+usage: equal_bytes.py [--runs 10]. Needs ../shared, `make build` and `make setup-litert`. Run it on a busy machine.
 """
 import argparse
 import hashlib
@@ -21,7 +21,7 @@ CLIPS = 12
 
 
 def make_dataset(folder):
-    """The first clips of the public dataset, with its whole metadata."""
+    """Makes a dataset of the first public clips, with the whole metadata."""
     (folder / "videos").mkdir(parents=True)
     shutil.copy(PUBLIC / "WLASL_v0.3.json", folder)
     for clip in sorted((PUBLIC / "videos").glob("*.mp4"))[:CLIPS]:
@@ -29,7 +29,7 @@ def make_dataset(folder):
 
 
 def install(folder, has_litert):
-    """A copy of the program with its models and libraries, with or without LiteRT."""
+    """Copies the program with its models and libraries, with or without LiteRT; returns its path."""
     models = ROOT / "models/fetched"
     ignore = None if has_litert else shutil.ignore_patterns("*LiteRt*")
     shutil.copytree(models, folder / "models/fetched", ignore=ignore)
@@ -40,7 +40,7 @@ def install(folder, has_litert):
 
 
 def job(program, dataset, work, workers):
-    """The backend that was chosen, and the SHA-256 of all that the job computed."""
+    """Runs one job; returns its backend and the SHA-256 of all its npz files."""
     out, cache = work / "out", work / "cache"
     for folder in (out, cache):
         shutil.rmtree(folder, ignore_errors=True)
@@ -58,7 +58,7 @@ def main():
     parser.add_argument("--runs", type=int, default=10)
     args = parser.parse_args()
     if not PUBLIC.is_dir():
-        sys.exit("equal_bytes: %s is not there" % PUBLIC)
+        sys.exit("equal_bytes: no %s" % PUBLIC)
     faults = 0
     for backend in ("litert:cpu", "cpu"):
         with tempfile.TemporaryDirectory(prefix="bytes-") as work:

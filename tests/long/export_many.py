@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""export_many.py PROGRAM OUT FOLDER [CLIPS [KILLS [FORMAT...]]]: exports CLIPS clips, those of the results OUT repeated,
-in each format. Prints seconds, MB and peak memory; then kills the same export KILLS times with SIGKILL, resumes it, and compares
-all bytes. Needs numpy."""
+"""export_many.py PROGRAM OUT FOLDER [CLIPS [KILLS [FORMAT...]]]: repeats the results OUT to CLIPS clips and exports
+them in each format. Prints seconds, MB and peak memory. Then kills the same export KILLS times with SIGKILL, resumes
+it each time and compares all bytes. Needs numpy."""
 import hashlib
 import json
 import os
@@ -22,7 +22,7 @@ BATCH = 256
 
 
 def repeat(out):
-    """Results with the rows of `source` over and over, under other names."""
+    """Writes results that repeat the rows of `source` under new names."""
     (out / "batches").mkdir(parents=True)
     batches = [dict(np.load(path)) for path in sorted((source / "batches").glob("*.npz"))]
     glosses = batches[0].pop("glosses")
@@ -36,7 +36,7 @@ def repeat(out):
             batch = {key: value[numbers % count] for key, value in rows.items()}
             batch["video_ids"] = np.array([f"{n:05}" for n in numbers])
             batch["split"] = np.array([["train", "train", "train", "val", "test"][n % 5] for n in numbers])
-            # The same clip twice has other bits.
+            # Copies of a clip must differ in their bits.
             batch["landmarks"] = batch["landmarks"] * (1 + numbers / 1e6).astype("f4")[:, None, None, None, None]
             np.savez(out / f"batches/{number:05}.npz", glosses=glosses, **batch)
             for row, n in enumerate(numbers):
@@ -63,13 +63,13 @@ def digest(dest):
 
 out = folder / "many"
 repeat(out)
-dice = random.Random(1)
+rng = random.Random(1)
 for name in sys.argv[6:] or ["npy", "pose", "webdataset", "parquet", "asl-signs"]:
     dest = folder / name
-    begun = time.monotonic()
+    started = time.monotonic()
     process = start(name, dest)
     _, status, usage = os.wait4(process.pid, 0)
-    seconds, peak = time.monotonic() - begun, usage.ru_maxrss / 1024
+    seconds, peak = time.monotonic() - started, usage.ru_maxrss / 1024
     assert status == 0, (name, status)
     size = sum(path.stat().st_size for path in dest.rglob("*") if path.is_file())
     wanted = digest(dest)
@@ -79,7 +79,7 @@ for name in sys.argv[6:] or ["npy", "pose", "webdataset", "parquet", "asl-signs"
     killed = 0
     for _ in range(kills):
         process = start(name, dest)
-        time.sleep(dice.uniform(0, 2.2 * seconds / kills))
+        time.sleep(rng.uniform(0, 2.2 * seconds / kills))
         process.kill()
         killed += process.wait() == -9
     process = start(name, dest)

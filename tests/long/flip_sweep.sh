@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole sweeps of single flipped bits: 500 through the program (tests/jobs/flip.rs), 5000 through the storage alone.
+# Runs the full sweeps of single flipped bits: 500 with the program (tests/jobs/flip.rs), 5000 with the storage alone.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export HANDLOOM_SWEEP=full

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A dataset of many clips, hard links to those of another: many_clips.py SOURCE TARGET CLIPS"""
+"""many_clips.py SOURCE TARGET CLIPS: makes a dataset of CLIPS clips that are hard links to those of SOURCE."""
 import json
 import os
 import sys

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Processes mutated clips of many formats and expects that none crashes the program, none outlasts the clip's timeout by far,
-and each clip has the same state in every run. Prints states, times and the peak memory of all processes together.
+"""Processes mutated clips of many formats. No clip may crash the program or exceed the clip timeout by more than
+GRACE_S, and each must have the same state in every run. Prints states, times and the peak memory of all processes
+together.
 
 usage: tests/long/mutated_clips.py PROGRAM [--clips N] [--seed N] [--runs N] [--timeout SECONDS] [--keep DIR]
 
-GStreamer's encoders and muxers (gst-launch-1.0) draw the clips, so it tests the formats whose elements are installed: 25 at
-least. Clip n is made from the seed and n alone; --keep leaves dataset and results.
+GStreamer's encoders and muxers (gst-launch-1.0) make the clips, so only formats whose elements are installed are
+tested; at least 25 are required. Clip n depends on the seed and n alone. --keep leaves dataset and results in DIR.
 """
 import argparse
 import collections
@@ -40,12 +41,12 @@ FORMATS = {
     "y4m": "y4menc",
 }
 FORMATS_MIN = 25
-# Room for a busy machine, beside a clip's own time.
+# Seconds above the clip timeout, for a busy machine.
 GRACE_S = 20
 
 
-def draw(folder, name):
-    """A short clip of the format; `None` where an element is missing."""
+def encode(folder, name):
+    """A short clip of the format, or `None` where an element is missing."""
     path = folder / name
     source = "videotestsrc num-buffers=12 pattern=ball ! video/x-raw,format=I420,width=96,height=64,framerate=25/1"
     line = "%s ! videoconvert ! %s ! filesink location=%s" % (source, FORMATS[name], path)
@@ -57,57 +58,57 @@ def draw(folder, name):
     return path.read_bytes()
 
 
-def mutate(clip, dice):
-    """A clip with one to six changes; some leave it whole."""
+def mutate(clip, rng):
+    """A clip with one to six changes; some change nothing."""
     clip = bytearray(clip)
-    for _ in range(dice.randint(1, 6)):
+    for _ in range(rng.randint(1, 6)):
         if not clip:
             break
-        # Headers decide more than samples.
-        end = len(clip) if dice.random() < 0.5 else min(len(clip), 2048)
-        at, count = dice.randrange(end), dice.choice([1, 1, 2, 4, 16, 200])
-        kind = dice.randrange(9)
+        # Half of the changes are in the headers, which affect more than samples do.
+        end = len(clip) if rng.random() < 0.5 else min(len(clip), 2048)
+        at, count = rng.randrange(end), rng.choice([1, 1, 2, 4, 16, 200])
+        kind = rng.randrange(9)
         if kind == 0:
-            clip[at] ^= 1 << dice.randrange(8)
+            clip[at] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            clip[at:at + count] = bytes(dice.randrange(256) for _ in range(count))
+            clip[at:at + count] = bytes(rng.randrange(256) for _ in range(count))
         elif kind == 2:
             clip[at:at + count] = bytes(count)
         elif kind == 3:
-            clip[at:at + 4] = dice.choice([b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\1", b"\x80\0\0\0"])
+            clip[at:at + 4] = rng.choice([b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\1", b"\x80\0\0\0"])
         elif kind == 4:
             del clip[at:at + count]
         elif kind == 5:
-            clip[at:at] = bytes(dice.randrange(256) for _ in range(count))
+            clip[at:at] = bytes(rng.randrange(256) for _ in range(count))
         elif kind == 6:
-            other = dice.randrange(len(clip))
+            other = rng.randrange(len(clip))
             clip[at:at + count] = clip[other:other + count]
         elif kind == 7:
-            del clip[dice.randrange(len(clip)):]
+            del clip[rng.randrange(len(clip)):]
         else:
             clip[at:at] = clip[at:at + 500]
     return bytes(clip)
 
 
 def make(dataset, count, seed):
-    """The dataset: names of the formats, by clip."""
+    """Makes the dataset and returns the format of each clip."""
     videos = dataset / "videos"
     videos.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(2) as pool:
-        drawn = dict(zip(FORMATS, pool.map(lambda name: draw(pathlib.Path(folder), name), FORMATS)))
-    drawn = {name: clip for name, clip in drawn.items() if clip}
-    if len(drawn) < FORMATS_MIN:
-        sys.exit("mutated: %d formats can be drawn here, %d are wanted" % (len(drawn), FORMATS_MIN))
-    names, instances = sorted(drawn), []
-    of = {}
+        encoded = dict(zip(FORMATS, pool.map(lambda name: encode(pathlib.Path(folder), name), FORMATS)))
+    encoded = {name: clip for name, clip in encoded.items() if clip}
+    if len(encoded) < FORMATS_MIN:
+        sys.exit("mutated: this machine can make %d formats, %d are required" % (len(encoded), FORMATS_MIN))
+    names, instances = sorted(encoded), []
+    format_of = {}
     for number in range(count):
-        dice = random.Random("%d %d" % (seed, number))
-        of["%05d" % number] = names[number % len(names)]
-        (videos / ("%05d.mp4" % number)).write_bytes(mutate(drawn[names[number % len(names)]], dice))
+        rng = random.Random("%d %d" % (seed, number))
+        format_of["%05d" % number] = names[number % len(names)]
+        (videos / ("%05d.mp4" % number)).write_bytes(mutate(encoded[names[number % len(names)]], rng))
         instances.append({"video_id": "%05d" % number, "frame_start": 1, "frame_end": -1, "instance_id": number,
                           "signer_id": 1, "split": "train"})
     (dataset / "WLASL_v0.3.json").write_text(json.dumps([{"gloss": "ball", "instances": instances}]))
-    return of
+    return format_of
 
 
 def memory_mib(group):
@@ -126,7 +127,7 @@ def memory_mib(group):
 
 
 def run(program, dataset, out, timeout):
-    """One run of the job: exit code, longest pause between clips, peak memory and the states by clip."""
+    """Runs the job; returns exit code, longest pause between clips, peak memory, and states and reasons by clip."""
     command = [program, "process", dataset, "--out", out, "--fresh", "--min-videos-per-gloss", "1", "--workers", "2",
                "--clip-timeout", str(timeout), "--accelerator", "cpu", "--progress", "json"]
     with open(out.with_suffix(".stderr"), "wb") as errors:
@@ -169,25 +170,25 @@ def main():
     print("mutated: %d clips of %d formats" % (args.clips, len(set(formats.values()))), flush=True)
     faults, all_states = [], []
     for number in range(args.runs):
-        begun = time.monotonic()
+        started = time.monotonic()
         code, pause, peak, states, reasons = run(args.program, folder / "dataset", folder / ("out-%d" % number), args.timeout)
         counts = collections.Counter(state for state, _ in states.values())
         print("run %d: exit %d, %s, %.0f s, longest pause %.1f s, peak %d MiB" % (
-            number, code, dict(sorted(counts.items())), time.monotonic() - begun, pause, peak), flush=True)
-        # 1: no sequence was extracted, since no hand is drawn.
+            number, code, dict(sorted(counts.items())), time.monotonic() - started, pause, peak), flush=True)
+        # 1: no sequence was extracted, since the clips show no hand.
         if code not in (0, 1):
             faults.append("run %d ends with %d" % (number, code))
         if len(states) != args.clips:
-            faults.append("run %d has %d states of %d" % (number, len(states), args.clips))
+            faults.append("run %d has %d states for %d clips" % (number, len(states), args.clips))
         if pause > args.timeout + GRACE_S:
-            faults.append("run %d stood still for %.0f s" % (number, pause))
+            faults.append("run %d made no progress for %.0f s" % (number, pause))
         all_states.append(states)
     for clip, name in sorted(formats.items()):
         seen = [states.get(clip) for states in all_states]
         if len(set(seen)) > 1:
             faults.append("%s (%s): %s" % (clip, name, seen))
     slow = [clip for clip, reason in reasons.items() if reason and "within" in reason]
-    print("mutated: %d clips ran into the timeout: %s" % (len(slow), collections.Counter(formats[clip] for clip in slow)))
+    print("mutated: %d clips reached the timeout: %s" % (len(slow), collections.Counter(formats[clip] for clip in slow)))
     if not args.keep:
         shutil.rmtree(folder)
     for fault in faults:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Many clips through one process: resident memory after the last hundred must be within 5 % of that after the second,
-# by when every kind of clip has been through.
-# usage: soak.sh [process|run] [CLIPS]; run is `handloom run --once` with a mosquitto of its own and MQTT on.
+# Processes many clips in one process. Resident memory after the last hundred clips may exceed that after the second
+# hundred by at most 5 %. Every kind of clip is among the first two hundred.
+# usage: soak.sh [process|run] [CLIPS]; run is `handloom run --once` with MQTT and its own mosquitto.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/long/broker.sh
@@ -13,7 +13,7 @@ trap '[ ! -f "$work/pid" ] || kill "$(cat "$work/pid")" 2>/dev/null || true; [ -
 target/release/handloom demo --out "$work/demo" >/dev/null
 tests/long/many_clips.py "$work/demo/dataset" "$work/dataset" "$clips"
 
-# Prints one line for each clip that is recorded, and writes the process id to $work/pid.
+# Runs the job, prints its events or log lines, and writes its process id to $work/pid.
 job() {
   if [ "$kind" = process ]; then
     target/release/handloom process "$work/dataset" --out "$work/out" --workers 2 --progress json 2>"$work/log" &
@@ -29,7 +29,7 @@ process) is_clip='"event":"clip"' ;;
 run)
   is_clip='clip recorded'
   start_broker "$work"
-  # What the machine lacks is not the subject.
+  # Turns the limits of the device off.
   cat >"$work/handloom.toml" <<TOML
 [device]
 id = "soak"

@@ -1,5 +1,5 @@
-//! What becomes of each kind of accelerator: chosen, refused with the reason, opened again, given up. A TFLite delegate
-//! plugin of our own (tests/plugin) stands in for the hardware.
+//! Accelerators are chosen, refused with the reason, opened again or given up. Our own TFLite delegate plugin
+//! (tests/plugin) replaces the hardware.
 
 use handloom::video::encode::Codec;
 use serde_json::Value;
@@ -11,13 +11,14 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 use tempfile::TempDir;
+use test_support::daemon::STOP_TIMEOUT;
 use test_support::{Run, digests, handloom_with, manifest, plugin, render_clip, rows, scratch};
 
-/// Frames of a drawn clip; every second is looked at.
+/// Frames of a drawn clip; a job reads every second one.
 const FRAMES: usize = 16;
 const CLIPS: [&str; 3] = ["00001", "00002", "00003"];
 
-/// Three good clips, and what the CPU makes of them.
+/// Three good clips, and the CPU's results for them.
 pub(crate) fn fixture() -> &'static (TempDir, PathBuf, PathBuf) {
     static MADE: OnceLock<(TempDir, PathBuf, PathBuf)> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -35,10 +36,10 @@ pub(crate) fn fixture() -> &'static (TempDir, PathBuf, PathBuf) {
     })
 }
 
-/// A machine with the test plugin on it: an output folder and a memory of what was measured.
+/// A machine with the test plugin: an output folder and a cache of benchmark results.
 struct Machine {
     folder: TempDir,
-    /// Whether it runs the real models: beside models that cost nothing, no plugin is fast.
+    /// Whether it runs the real models. No plugin is faster than the CPU on models that cost nothing.
     is_real: bool,
 }
 
@@ -50,7 +51,7 @@ impl Machine {
         }
     }
 
-    /// One on which the plugin can be the fastest.
+    /// A machine on which the plugin can be the fastest backend.
     fn real() -> Self {
         Self {
             folder: scratch(),
@@ -67,12 +68,12 @@ impl Machine {
     }
 
     /// Processes the fixture's clips with the plugin under `options`.
-    fn process(&self, wish: &str, options: &[&str], more: &[&str]) -> Run {
-        let args = self.arguments(wish, options, &[&["--fresh"], more].concat());
+    fn process(&self, preference: &str, options: &[&str], more: &[&str]) -> Run {
+        let args = self.arguments(preference, options, &[&["--fresh"], more].concat());
         handloom_with(args, &[("XDG_CACHE_HOME", self.file("cache").as_ref())])
     }
 
-    fn arguments(&self, wish: &str, options: &[&str], more: &[&str]) -> Vec<OsString> {
+    fn arguments(&self, preference: &str, options: &[&str], more: &[&str]) -> Vec<OsString> {
         let (_, dataset, _) = fixture();
         let mut args: Vec<OsString> = vec![
             "process".into(),
@@ -80,7 +81,7 @@ impl Machine {
             "--out".into(),
             self.out().into(),
         ];
-        let fixed = ["--min-videos-per-gloss", "1", "--accelerator", wish];
+        let fixed = ["--min-videos-per-gloss", "1", "--accelerator", preference];
         args.extend(fixed.iter().chain(more).map(OsString::from));
         let spec = if self.is_real {
             args.extend(["--models".into(), test_support::models().into()]);
@@ -108,7 +109,7 @@ impl Machine {
     }
 
     #[track_caller]
-    fn is_as_the_cpus(&self) {
+    fn assert_equals_cpu(&self) {
         let cpu = if self.is_real {
             real_digests().clone()
         } else {
@@ -118,7 +119,7 @@ impl Machine {
     }
 }
 
-/// What the CPU makes of the clips with the real models.
+/// Digests of the CPU's results for the clips with the real models.
 fn real_digests() -> &'static BTreeMap<String, String> {
     static MADE: OnceLock<BTreeMap<String, String>> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -136,7 +137,7 @@ fn real_digests() -> &'static BTreeMap<String, String> {
 }
 
 #[test]
-fn the_right_one_is_taken_when_it_is_asked_for() {
+fn a_backend_that_agrees_is_used_when_requested() {
     let machine = Machine::new();
     let run = machine
         .process("require:custom", &["mode=right"], &["--workers", "2"])
@@ -153,11 +154,11 @@ fn the_right_one_is_taken_when_it_is_asked_for() {
     );
     assert_eq!(machine.backends(), ["custom"; 3]);
     // The plugin runs the same kernels in another interpreter.
-    machine.is_as_the_cpus();
+    machine.assert_equals_cpu();
 }
 
 #[test]
-fn the_fastest_that_agrees_is_taken_when_it_is_asked_for_and_remembered() {
+fn the_fastest_backend_that_agrees_is_chosen_and_remembered() {
     let machine = Machine::real();
     let quick = ["mode=right", "memo=yes"];
     let run = machine
@@ -168,7 +169,7 @@ fn the_fastest_that_agrees_is_taken_when_it_is_asked_for_and_remembered() {
         .into_iter()
         .filter(|e| e["event"] == "measure")
         .collect();
-    // More, where LiteRT has been fetched.
+    // There are more where LiteRT is installed.
     assert!(measured.len() >= 2, "{measured:?}");
     let backend = run.event("backend");
     assert_eq!(backend["name"], "custom");
@@ -179,9 +180,9 @@ fn the_fastest_that_agrees_is_taken_when_it_is_asked_for_and_remembered() {
             .contains("fastest backend that agrees"),
         "{backend}"
     );
-    machine.is_as_the_cpus();
+    machine.assert_equals_cpu();
 
-    // Nothing is measured again, until something is different.
+    // Nothing is measured again until the options change.
     let known = |run: Run| !run.stdout.contains("\"measure\"");
     for workers in ["1", "2", "5"] {
         let run = machine.process("fastest", &quick, &["--workers", workers]);
@@ -203,13 +204,13 @@ fn the_fastest_that_agrees_is_taken_when_it_is_asked_for_and_remembered() {
     let run = machine
         .process("fastest", &quick, &["--workers", "1"])
         .ends(0)
-        .says(&["benchmarked again"]);
+        .stderr_contains(&["benchmarked again"]);
     assert!(!known(run));
     assert!(fs::read_to_string(kept).unwrap().contains("custom"));
 }
 
 #[test]
-fn one_that_is_not_faster_is_not_taken() {
+fn a_backend_that_is_not_faster_is_not_chosen() {
     let machine = Machine::new();
     let run = machine
         .process(
@@ -226,7 +227,7 @@ fn one_that_is_not_faster_is_not_taken() {
         refused["reason"].as_str().unwrap().contains("faster"),
         "{refused}"
     );
-    // Who asks for it gets it.
+    // A required backend is used even if it is slower.
     machine
         .process(
             "require:custom",
@@ -237,23 +238,25 @@ fn one_that_is_not_faster_is_not_taken() {
     assert_eq!(machine.backend()["name"], "custom");
 }
 
-/// What each kind that cannot be used is refused with.
+/// Each kind of unusable backend is refused with its reason.
 #[test]
 fn what_cannot_be_used_is_refused_with_the_reason() {
     let check = |options: &[&str], reason: &str| {
         let machine = Machine::new();
         let brief = ["--workers", "1", "--accelerator-timeout", "4"];
         let run = machine.process("require:custom", options, &brief);
-        let run = run.ends(69).says(&["require:custom", reason, "prefer:"]);
+        let run = run
+            .ends(69)
+            .stderr_contains(&["require:custom", reason, "prefer:"]);
         assert!(
             !machine.out().join("wlasl_landmarks.npz").exists(),
             "{}",
             run.stdout
         );
-        // Somebody who names it may have mended it: it is measured anew.
+        // The user may have fixed a backend that the command names: it is measured again.
         let run = machine.process("prefer:custom", options, &brief).ends(0);
         let is_measured = run.stdout.contains("\"measure\"");
-        // How far it is off is known.
+        // A known difference from the CPU is not measured again.
         assert_eq!(is_measured, !reason.contains("CPU"), "{}", run.stdout);
         let backend = run.event("backend");
         assert_eq!(backend["name"], "cpu", "{options:?}");
@@ -261,9 +264,9 @@ fn what_cannot_be_used_is_refused_with_the_reason() {
             backend["reason"].as_str().unwrap().contains(reason),
             "{backend}"
         );
-        run.says(&["cpu runs instead"]);
+        run.stderr_contains(&["cpu runs instead"]);
         assert_eq!(machine.backends(), ["cpu"; 3]);
-        machine.is_as_the_cpus();
+        machine.assert_equals_cpu();
     };
     check(&["mode=wrong", "off=0.3"], "from the CPU's");
     check(&["mode=wrong"], "the CPU");
@@ -286,7 +289,7 @@ fn a_library_that_is_none_is_refused() {
     let (_, dataset, _) = fixture();
     let bad = machine.file("bad.so");
     fs::write(&bad, "no library").unwrap();
-    let check = |library: &Path, says: &str| {
+    let check = |library: &Path, expected: &str| {
         let out = machine.out();
         let args: [&OsStr; 10] = [
             "process".as_ref(),
@@ -302,7 +305,7 @@ fn a_library_that_is_none_is_refused() {
         ];
         handloom_with(args, &[("XDG_CACHE_HOME", machine.file("cache").as_ref())])
             .ends(69)
-            .says(&[says]);
+            .stderr_contains(&[expected]);
     };
     check(&bad, "is not a shared library");
     check(&machine.file("gone.so"), "gone.so not found");
@@ -310,20 +313,20 @@ fn a_library_that_is_none_is_refused() {
     machine
         .process("require:coral", &["mode=right"], &[])
         .ends(64)
-        .says(&["coral", "custom", "models/README.md"]);
+        .stderr_contains(&["coral", "custom", "models/README.md"]);
     let usage = test_support::process(
         &fixture().1,
         &machine.out(),
         &["--accelerator", "prefer:custom"],
     );
-    usage.ends(64).says(&["--delegate-library"]);
+    usage.ends(64).stderr_contains(&["--delegate-library"]);
     machine
         .process("require:corral", &["mode=right"], &[])
         .ends(64)
-        .says(&["custom", "require:NAME"]);
+        .stderr_contains(&["custom", "require:NAME"]);
 }
 
-/// What went wrong by itself is not tried again at each start.
+/// A failed backend that the user does not name is not tried again at each start.
 #[test]
 fn a_failure_is_remembered() {
     let machine = Machine::new();
@@ -335,66 +338,66 @@ fn a_failure_is_remembered() {
         let refused = refused.iter().find(|r| r["name"] == "custom").unwrap();
         refused["reason"].as_str().unwrap().to_owned()
     };
-    let said = refusal(machine.process("fastest", &options, &[]));
+    let reason = refusal(machine.process("fastest", &options, &[]));
     assert!(
-        said.contains("crashed") && !said.contains("cached"),
-        "{said}"
+        reason.contains("crashed") && !reason.contains("cached"),
+        "{reason}"
     );
     let run = machine.process("fastest", &options, &[]);
     assert!(!run.stdout.contains("\"measure\""), "{}", run.stdout);
-    let said = refusal(run);
+    let reason = refusal(run);
     assert!(
-        said.contains("crashed") && said.contains("cached"),
-        "{said}"
+        reason.contains("crashed") && reason.contains("cached"),
+        "{reason}"
     );
 }
 
-/// A plugin that is in order until the file `trouble` is there.
-fn troubled(machine: &Machine) -> (PathBuf, String) {
-    let trouble = machine.file("trouble");
-    let option = format!("while={}", trouble.display());
-    (trouble, option)
+/// A plugin that works until the file `trouble` exists.
+fn machine_with_fault_file(machine: &Machine) -> (PathBuf, String) {
+    let fault_file = machine.file("trouble");
+    let option = format!("while={}", fault_file.display());
+    (fault_file, option)
 }
 
-/// One that fails at work is opened again, and the clip is as if nothing had been.
+/// A backend that fails while running is opened again, and the clip's results do not change.
 #[test]
-fn one_that_fails_now_and_then_is_opened_again() {
+fn a_backend_that_fails_at_times_is_opened_again() {
     let machine = Machine::new();
-    let (trouble, option) = troubled(&machine);
+    let (fault_file, option) = machine_with_fault_file(&machine);
     let options = ["mode=right", "fail_at=30", &option];
     machine
         .process("require:custom", &options, &["--workers", "1"])
         .ends(0);
-    fs::write(&trouble, "").unwrap();
-    // It fails at its thirtieth run each time it was opened: no more often than is borne.
+    fs::write(&fault_file, "").unwrap();
+    // It fails at the thirtieth run after each opening, which is within the retry budget.
     let run = machine
         .process("require:custom", &options, &["--workers", "1"])
         .ends(0);
     assert!(!run.stderr.contains("given up"), "{}", run.stderr);
-    run.says(&["opened again", "the device went away"]);
+    run.stderr_contains(&["opened again", "the device went away"]);
     assert_eq!(machine.backends(), ["custom"; 3]);
-    machine.is_as_the_cpus();
+    machine.assert_equals_cpu();
 }
 
-/// One that fails for good is given up; the clip in hand is begun again on the CPU, and all is said.
+/// A backend that fails for good is given up: the current clip restarts on the CPU, and the loss is reported.
 #[test]
-fn one_that_is_gone_is_given_up_aloud() {
-    let check = |trouble_is: &[&str], says: &str| {
+fn a_lost_backend_is_given_up_with_an_error() {
+    let check = |fault_options: &[&str], expected: &str| {
         let machine = Machine::new();
-        let (trouble, option) = troubled(&machine);
-        // Slightly other numbers, so that it shows who made them.
+        let (fault_file, option) = machine_with_fault_file(&machine);
+        // Slightly different numbers, which tell the plugin's results from the CPU's.
         let mut options = vec!["mode=wrong", "off=0.0002", &option];
-        options.extend(trouble_is);
+        options.extend(fault_options);
         let more = ["--workers", "1"];
         machine.process("prefer:custom", &options, &more).ends(0);
         assert_eq!(machine.backends(), ["custom"; 3]);
         let (plugins, cpus) = (rows(&machine.out()), rows(&fixture().2));
         assert!(plugins.iter().zip(&cpus).all(|(a, b)| a != b));
 
-        fs::write(&trouble, "").unwrap();
+        fs::write(&fault_file, "").unwrap();
         let run = machine.process("prefer:custom", &options, &more).ends(0);
         assert_eq!(run.event("backend")["name"], "custom");
-        run.says(&["custom is given up", says]);
+        run.stderr_contains(&["custom is given up", expected]);
         let backends = machine.backends();
         assert_eq!(backends.last().unwrap(), "cpu", "{backends:?}");
         for (clip, (row, backend)) in rows(&machine.out()).iter().zip(&backends).enumerate() {
@@ -410,32 +413,32 @@ fn one_that_is_gone_is_given_up_aloud() {
             run["finished"]["backend_lost"]
                 .as_str()
                 .unwrap()
-                .contains(says)
+                .contains(expected)
         );
 
-        // Who requires it gets no other's numbers, and what there is stays.
-        fs::remove_file(&trouble).unwrap();
+        // A required backend is never replaced, and existing results stay.
+        fs::remove_file(&fault_file).unwrap();
         machine.process("require:custom", &options, &more).ends(0);
-        fs::write(&trouble, "").unwrap();
+        fs::write(&fault_file, "").unwrap();
         machine
             .process("require:custom", &options, &more)
             .ends(69)
-            .says(&["failed for good", says, "run the same command again"]);
+            .stderr_contains(&["failed for good", expected, "run the same command again"]);
     };
     check(&["fail_from=8"], "the device went away");
     check(&["hang=invoke", "after=20"], "it hung");
 }
 
-/// One that opened when it was measured and does not any more.
+/// A backend that opened for the benchmark and no longer opens.
 #[test]
-fn one_that_does_not_open_any_more_is_said() {
+fn a_backend_that_no_longer_opens_is_reported() {
     let machine = Machine::new();
-    let trouble = machine.file("trouble");
-    let option = format!("while={}", trouble.display());
+    let fault_file = machine.file("trouble");
+    let option = format!("while={}", fault_file.display());
     let options = ["mode=right", "hang=create", &option];
     let more = ["--workers", "1", "--accelerator-timeout", "3"];
     machine.process("prefer:custom", &options, &more).ends(0);
-    fs::write(&trouble, "").unwrap();
+    fs::write(&fault_file, "").unwrap();
     let run = machine.process("prefer:custom", &options, &more).ends(0);
     let backend = run.event("backend");
     assert_eq!(backend["name"], "cpu");
@@ -446,51 +449,53 @@ fn one_that_does_not_open_any_more_is_said() {
             .contains("does not open any more"),
         "{backend}"
     );
-    machine.is_as_the_cpus();
+    machine.assert_equals_cpu();
     machine
         .process("require:custom", &options, &more)
         .ends(69)
-        .says(&["does not open any more"]);
+        .stderr_contains(&["does not open any more"]);
 }
 
-/// Ctrl-C is obeyed while a device hangs at opening, first or again; the same command goes on.
+/// Ctrl-C stops a job while a device hangs at its first or a later opening; the same command resumes the job.
 #[test]
-fn a_stop_is_heard_while_a_device_hangs_at_opening() {
+fn a_stop_is_obeyed_while_a_device_hangs_at_opening() {
     let machine = Machine::new();
-    let (trouble, log) = (machine.file("trouble"), machine.file("log"));
+    let (fault_file, log) = (machine.file("trouble"), machine.file("log"));
     let hangs = [
-        format!("while={}", trouble.display()),
+        format!("while={}", fault_file.display()),
         format!("log={}", log.display()),
     ];
     let check = |hang: &[&str]| {
         let options = [&["mode=right", &hangs[0], &hangs[1]], hang].concat();
-        let wish = "require:custom";
-        // Measured while there is no trouble.
-        machine.process(wish, &options, &["--workers", "1"]).ends(0);
-        fs::write(&trouble, "").unwrap();
+        let preference = "require:custom";
+        // Measured before the fault.
+        machine
+            .process(preference, &options, &["--workers", "1"])
+            .ends(0);
+        fs::write(&fault_file, "").unwrap();
         let mut command = Command::new(test_support::binary());
         let mut job = command
-            .args(machine.arguments(wish, &options, &["--fresh", "--workers", "1"]))
+            .args(machine.arguments(preference, &options, &["--fresh", "--workers", "1"]))
             .env("XDG_CACHE_HOME", machine.file("cache"))
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        plugin::until_it_hangs(&log);
+        plugin::wait_until_hanging(&log);
         let since = Instant::now();
         let id = job.id().to_string();
         let sent = Command::new("kill").args(["-INT", &id]).status();
         assert!(sent.unwrap().success());
         assert_eq!(job.wait().unwrap().code(), Some(75));
         let took = since.elapsed();
-        assert!(took < plugin::STOP, "{hang:?}: {took:?}");
-        fs::remove_file(&trouble).unwrap();
+        assert!(took < STOP_TIMEOUT, "{hang:?}: {took:?}");
+        fs::remove_file(&fault_file).unwrap();
         fs::remove_file(&log).unwrap();
         handloom_with(
-            machine.arguments(wish, &options, &["--workers", "1"]),
+            machine.arguments(preference, &options, &["--workers", "1"]),
             &[("XDG_CACHE_HOME", machine.file("cache").as_ref())],
         )
         .ends(0);
-        machine.is_as_the_cpus();
+        machine.assert_equals_cpu();
     };
     check(&["hang=create"]);
     check(&["hang=invoke", "after=20"]);
@@ -510,35 +515,33 @@ fn partial_delegation_is_reported() {
     );
 }
 
-/// The named backend is one of a job's settings. Where Handloom chooses, the job keeps the one that it began on.
+/// The named backend is one of a job's settings. Where Handloom chooses, the job keeps its first backend.
 #[test]
 fn another_backend_is_another_job() {
     let machine = Machine::new();
     let (_, dataset, _) = fixture();
     let out = machine.out();
-    let process = |wish: &str, more: &[&str]| {
-        let fixed = ["--min-videos-per-gloss", "1", "--accelerator", wish];
+    let process = |preference: &str, more: &[&str]| {
+        let fixed = ["--min-videos-per-gloss", "1", "--accelerator", preference];
         test_support::process(dataset, &out, &[&fixed, more].concat())
     };
     process("cpu", &[]).ends(0);
-    for wish in ["require:cpu", "auto", "fastest"] {
-        process(wish, &[]).ends(0);
+    for preference in ["require:cpu", "auto", "fastest"] {
+        process(preference, &[]).ends(0);
     }
     let custom = plugin::flags(&plugin::quick_spec(&["mode=right"]));
     let custom: Vec<&str> = custom.iter().map(String::as_str).collect();
-    process("require:custom", &custom).ends(73).says(&[
-        "accelerator was {\"cpu\":",
-        "custom",
-        "--fresh",
-    ]);
+    process("require:custom", &custom)
+        .ends(73)
+        .stderr_contains(&["accelerator was {\"cpu\":", "custom", "--fresh"]);
 }
 
-/// A job keeps its backend when it resumes, with any number of workers, or says why it cannot.
+/// A job keeps its backend when it resumes, with any number of workers, or reports why it cannot.
 #[test]
 fn a_job_keeps_the_backend_that_it_began_on() {
     let machine = Machine::real();
-    let (trouble, option) = troubled(&machine);
-    // Slightly other numbers, so that it shows who made them.
+    let (fault_file, option) = machine_with_fault_file(&machine);
+    // Slightly different numbers, which tell the plugin's results from the CPU's.
     let options = [
         "mode=wrong",
         "off=0.0002",
@@ -546,40 +549,40 @@ fn a_job_keeps_the_backend_that_it_began_on() {
         "abort=create",
         &option,
     ];
-    let resume = |wish: &str, options: &[&str], more: &[&str]| {
-        let args = machine.arguments(wish, options, more);
+    let resume = |preference: &str, options: &[&str], more: &[&str]| {
+        let args = machine.arguments(preference, options, more);
         handloom_with(args, &[("XDG_CACHE_HOME", machine.file("cache").as_ref())])
     };
     machine.process("fastest", &options, &[]).ends(0);
     assert_eq!(machine.backends(), ["custom"; 3]);
     let whole = digests(&machine.out());
     assert_ne!(whole, digests(&fixture().2));
-    for (wish, workers) in [("fastest", "1"), ("auto", "2"), ("fastest", "5")] {
-        // Its clips are read again: the batch file is gone.
+    for (preference, workers) in [("fastest", "1"), ("auto", "2"), ("fastest", "5")] {
+        // The batch file is deleted, so that its clips are read again.
         fs::remove_file(machine.out().join("batches/00000.npz")).unwrap();
-        let run = resume(wish, &options, &["--workers", workers]).ends(0);
+        let run = resume(preference, &options, &["--workers", workers]).ends(0);
         let backend = run.event("backend");
         assert_eq!(backend["name"], "custom");
         assert!(backend["reason"].as_str().unwrap().contains("began on it"));
         assert_eq!(digests(&machine.out()), whole);
     }
-    // Without it nothing is added, and the reason names the backend and the fix.
+    // Without this backend no result is added, and the error names the backend and the fix.
     let refused = |run: Run, reason: &str| {
-        let says = ["began on custom", reason, "--fresh"];
-        run.ends(69).says(&says);
+        let expected = ["began on custom", reason, "--fresh"];
+        run.ends(69).stderr_contains(&expected);
         assert_eq!(digests(&machine.out()), whole);
     };
-    fs::write(&trouble, "").unwrap();
+    fs::write(&fault_file, "").unwrap();
     fs::remove_file(machine.file("cache/handloom/accelerators.json")).unwrap();
     refused(resume("fastest", &options, &[]), "crashed (signal 6)");
     let (out, models) = (machine.out(), test_support::models());
-    let process = |wish: &str| {
+    let process = |preference: &str| {
         let models = models.to_str().unwrap();
         let args = [
             "--min-videos-per-gloss",
             "1",
             "--accelerator",
-            wish,
+            preference,
             "--models",
             models,
         ];
@@ -588,33 +591,33 @@ fn a_job_keeps_the_backend_that_it_began_on() {
     refused(process("auto"), "not available");
     process("cpu")
         .ends(73)
-        .says(&["accelerator was", "custom", "now {\"cpu\":"]);
-    // Starting over is free to choose.
+        .stderr_contains(&["accelerator was", "custom", "now {\"cpu\":"]);
+    // A fresh job may choose any backend.
     machine
         .process("auto", &options, &["--workers", "1"])
         .ends(0);
     assert_ne!(machine.backends(), ["custom"; 3]);
 }
 
-/// The measured choice is bound to one backend: when that is lost at work, no other's numbers are mixed in.
+/// The measured choice fixes one backend: when it is lost while running, no other backend's numbers are mixed in.
 #[test]
 fn a_measured_choice_that_is_lost_stops_the_job() {
     let machine = Machine::real();
-    let (trouble, option) = troubled(&machine);
+    let (fault_file, option) = machine_with_fault_file(&machine);
     let options = ["mode=right", "memo=yes", "fail_from=8", &option];
     machine.process("fastest", &options, &[]).ends(0);
-    fs::write(&trouble, "").unwrap();
+    fs::write(&fault_file, "").unwrap();
     let run = machine.process("fastest", &options, &["--workers", "1"]);
-    run.ends(69).says(&[
+    run.ends(69).stderr_contains(&[
         "failed for good",
         "the device went away",
         "run the same command again",
     ]);
-    fs::remove_file(&trouble).unwrap();
+    fs::remove_file(&fault_file).unwrap();
     let args = machine.arguments("fastest", &options, &["--workers", "1"]);
     handloom_with(args, &[("XDG_CACHE_HOME", machine.file("cache").as_ref())]).ends(0);
     assert_eq!(machine.backends(), ["custom"; 3]);
-    machine.is_as_the_cpus();
+    machine.assert_equals_cpu();
 }
 
 #[test]
@@ -687,5 +690,5 @@ fn bench_shows_all_that_was_measured() {
 fn the_probe_is_not_for_people() {
     test_support::handloom(["probe-accelerator"])
         .ends(64)
-        .says(&["handloom bench"]);
+        .stderr_contains(&["handloom bench"]);
 }

@@ -64,7 +64,7 @@ impl Installation {
         )
     }
 
-    /// Processes with 1, 2 and 5 workers; every clip is of `backend`, and the bytes are equal.
+    /// Processes with 1, 2 and 5 workers. Asserts that every clip ran on `backend` and that the bytes are equal.
     fn gives_equal_bytes(&self, backend: &str) -> PathBuf {
         let outs = ["1", "2", "5"].map(|workers| {
             let out = self.path(&format!("out-{workers}"));
@@ -96,7 +96,7 @@ fn without_litert_the_cpu_is_the_default() {
     let out = installation.gives_equal_bytes("cpu");
     assert_eq!(digests(&out), digests(&fixture().2));
     assert!(accelerator(&out)["cpu"].is_object());
-    // No speed is measured, and nothing is remembered.
+    // No speed is measured, and nothing is cached.
     let kept = installation.path("cache/handloom/accelerators.json");
     assert!(!kept.exists());
 }
@@ -108,18 +108,21 @@ fn results_of_another_tflite_library_are_not_mixed_in() {
     installation.process(&out, &[]).ends(0);
     let identity = accelerator(&out);
     assert_eq!(identity["cpu"]["architecture"], std::env::consts::ARCH);
-    // Resumes as long as nothing changes.
+    // The job resumes if nothing changes.
     fs::remove_file(out.join("batches/00000.npz")).unwrap();
     installation.process(&out, &[]).ends(0);
     let whole = digests(&out);
-    // Another build, with equal code: bytes behind the end of a library are not loaded.
+    // Another build with equal code: bytes after the end of a library are not loaded.
     let library = installation.installed("libtensorflowlite_c.so");
     let mut bytes = fs::read(&library).unwrap();
     bytes.push(0);
     fs::remove_file(&library).unwrap();
     fs::write(&library, bytes).unwrap();
-    let says = ["accelerator was", "library_sha256", "--fresh"];
-    installation.process(&out, &[]).ends(73).says(&says);
+    let expected = ["accelerator was", "library_sha256", "--fresh"];
+    installation
+        .process(&out, &[])
+        .ends(73)
+        .stderr_contains(&expected);
     assert_eq!(digests(&out), whole);
     installation.process(&out, &["--fresh"]).ends(0);
     assert_ne!(accelerator(&out), identity);
@@ -142,26 +145,29 @@ fn with_litert_it_is_the_default_and_a_job_keeps_what_it_began_on() {
         "{library}"
     );
 
-    // What began without LiteRT goes on without it.
+    // A job that began without LiteRT resumes without it.
     let again = |out: &Path| fs::remove_file(out.join("batches/00000.npz")).unwrap();
     again(&before);
     let run = installation.process(&before, &["--workers", "5"]).ends(0);
     assert_eq!(run.event("backend")["name"], "cpu");
     assert_eq!(digests(&before), digests(&fixture().2));
-    // What began on it does not go on without it, and nothing of it is lost.
+    // A job that began on LiteRT does not resume without it, and loses no results.
     let whole = digests(&out);
     fs::remove_file(installation.installed("libLiteRt.so")).unwrap();
-    let says = ["began on litert:cpu", "not installed", "--fresh"];
-    installation.process(&out, &[]).ends(69).says(&says);
+    let expected = ["began on litert:cpu", "not installed", "--fresh"];
+    installation
+        .process(&out, &[])
+        .ends(69)
+        .stderr_contains(&expected);
     assert_eq!(digests(&out), whole);
     installation.process(&out, &["--fresh"]).ends(0);
     assert!(accelerator(&out)["cpu"].is_object());
     assert_eq!(digests(&out), digests(&fixture().2));
 }
 
-/// A library that is there and cannot be used is said, and the CPU takes its place.
+/// A library that is installed and cannot be used is reported, and the CPU is used instead.
 #[test]
-fn a_litert_that_does_not_work_is_said() {
+fn a_broken_litert_is_reported() {
     let installation = Installation::new();
     fs::write(installation.installed("libLiteRt.so"), "no library").unwrap();
     let out = installation.path("out");
@@ -170,6 +176,6 @@ fn a_litert_that_does_not_work_is_said() {
     assert_eq!(backend["name"], "cpu");
     let reason = backend["reason"].as_str().unwrap();
     assert!(reason.contains("litert:cpu is installed, but"), "{reason}");
-    run.says(&["cpu runs instead"]);
+    run.stderr_contains(&["cpu runs instead"]);
     assert_eq!(digests(&out), digests(&fixture().2));
 }

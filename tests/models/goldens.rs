@@ -1,7 +1,7 @@
-//! Against the other implementation: MediaPipe 0.10.21 and OpenCV 4.8 as the notebook ran them, frame by frame.
+//! Compares Handloom with MediaPipe 0.10.21 and OpenCV 4.8, as the notebook ran them, frame by frame.
 //!
-//! Needs `../shared/goldens`; says aloud when it is not there. Prints what it measured. Runs on the backend `cpu`, and on
-//! `litert:cpu` where `make setup-litert` has fetched its library.
+//! Needs `../shared/goldens`, and prints a note where it is missing. Prints what it measures. Runs on the backend
+//! `cpu`, and on `litert:cpu` where `make setup-litert` has fetched its library.
 
 use handloom::dataset::wlasl;
 use handloom::frame::{ClipFormat, FrameSource, RgbFrame, SourceError};
@@ -25,7 +25,7 @@ use test_support::shared;
 const LANDMARK_MAX: f32 = 5e-4;
 /// Largest allowed median of those differences.
 const LANDMARK_MEDIAN: f32 = 2e-5;
-/// Numbers of a hand: 21 landmarks of x, y, z.
+/// Numbers per hand: x, y, z of 21 landmarks.
 const HAND: usize = 63;
 /// Frames of a sequence in the goldens.
 const LENGTH: usize = 32;
@@ -63,17 +63,18 @@ impl Differences {
         )
     }
 
-    /// Within the limits; with MediaPipe's own kernels, on a machine that computes as the goldens' did, exactly equal.
+    /// Asserts that the differences are within the limits. They must be zero with MediaPipe's own kernels on a
+    /// machine that computes as the goldens' machine did.
     #[track_caller]
-    fn hold_on(&self, backend: Backend, what: &str) {
-        self.hold(what);
+    fn check_limits(&self, backend: Backend, what: &str) {
+        self.check_maximum(what);
         if backend == Backend::LiteRt && fused_multiply_add() {
             assert!(self.max() == 0.0, "{what}: {}", self.text());
         }
     }
 
     #[track_caller]
-    fn hold(&self, what: &str) {
+    fn check_maximum(&self, what: &str) {
         assert!(
             self.max() <= LANDMARK_MAX && self.median() <= LANDMARK_MEDIAN,
             "{what}: {}",
@@ -82,7 +83,7 @@ impl Differences {
     }
 }
 
-/// Who computes.
+/// The backend under test.
 #[derive(Clone, Copy, PartialEq)]
 enum Backend {
     Cpu,
@@ -98,7 +99,7 @@ impl Backend {
     }
 }
 
-/// Calls `run` with a detector, or says that its library is not there.
+/// Calls `run` with a detector, or prints a note where its library is missing.
 fn with_detector(backend: Backend, run: impl FnOnce(&mut Detector<BoxedModel>)) -> Option<()> {
     let models = Some(test_support::models());
     let bundle = ModelFiles::load(&ModelPaths {
@@ -127,7 +128,7 @@ fn open(path: &Path) -> VideoClip {
     VideoClip::open_path(path, &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// XNNPACK's kernels for x86-64 with FMA, with or without AVX-512, add up in one order.
+/// XNNPACK's kernels for x86-64 with FMA add in the same order, with or without AVX-512.
 fn fused_multiply_add() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("fma");
@@ -152,7 +153,7 @@ fn flat(hand: &Hand) -> Vec<f32> {
     hand.landmarks.iter().flatten().copied().collect()
 }
 
-/// 1 left, 2 right, as the goldens have it.
+/// 1 for left, 2 for right, as in the goldens.
 fn side(hand: &Hand) -> u8 {
     1 + u8::from(hand.handedness == Handedness::Right)
 }
@@ -184,11 +185,11 @@ fn photos_on(backend: Backend) {
     let (mut scores, mut hands_seen) = (Differences::default(), 0);
     let ran = with_detector(backend, |detector| {
         for (name, expected) in &golden {
-            let picture = image::open(folder.join(format!("images/{name}.png")))
+            let image = image::open(folder.join(format!("images/{name}.png")))
                 .unwrap()
                 .to_rgb8();
-            let (width, height) = (picture.width() as usize, picture.height() as usize);
-            let frame = RgbFrame::from_pixels(width, height, picture.into_raw()).unwrap();
+            let (width, height) = (image.width() as usize, image.height() as usize);
+            let frame = RgbFrame::from_pixels(width, height, image.into_raw()).unwrap();
             assert_eq!(
                 crc32fast::hash(frame.pixels()),
                 expected["rgb_crc32"],
@@ -213,7 +214,7 @@ fn photos_on(backend: Backend) {
     if ran.is_none() {
         return;
     }
-    test_support::say(&format!(
+    test_support::print_note(&format!(
         "photos on {}: {} images, {hands_seen} hands; landmarks {}; world {}; scores {}",
         backend.name(),
         golden.len(),
@@ -222,11 +223,11 @@ fn photos_on(backend: Backend) {
         scores.text()
     ));
     assert_eq!(golden.len(), 36);
-    landmarks.hold_on(backend, "photos");
-    world.hold_on(backend, "photos, world");
+    landmarks.check_limits(backend, "photos");
+    world.check_limits(backend, "photos, world");
 }
 
-/// The hands of a golden frame, as far as a tracker looks at them.
+/// The hands of a golden frame, with the fields that a tracker reads.
 fn golden_hands(count: u8, landmarks: &[f32]) -> Vec<Hand> {
     let points =
         |hand: &[f32]| std::array::from_fn(|i| [hand[3 * i], hand[3 * i + 1], hand[3 * i + 2]]);
@@ -259,9 +260,9 @@ fn tracked_clips_with_litert() {
     tracked_clips_on(Backend::LiteRt);
 }
 
-/// VIDEO mode feeds its own numbers back: the last bits in which TFLite releases differ grow from frame to frame,
-/// over a whole clip to more than the limits. So the step from one golden frame to the next is held to the limits;
-/// the clips run by themselves are held to MediaPipe's count of hands in every frame, and to the median.
+/// VIDEO mode feeds its own numbers back: differences in the last bits between TFLite releases grow from frame to
+/// frame and exceed the limits over a whole clip. So the limits apply to the step from one golden frame to the next.
+/// Whole clips must match MediaPipe's count of hands in every frame, and the median.
 fn tracked_clips_on(backend: Backend) {
     let Some(folder) = shared("goldens/public") else {
         return;
@@ -282,21 +283,21 @@ fn tracked_clips_on(backend: Backend) {
             for (at, count) in counts.iter().enumerate() {
                 let what = format!("{id} frame {at}");
                 assert!(clip.advance().unwrap(), "{what}: no such frame");
-                let picture = clip.frame().unwrap();
-                assert_eq!(crc32fast::hash(picture.pixels()), crcs[at], "{what}");
+                let image = clip.frame().unwrap();
+                assert_eq!(crc32fast::hash(image.pixels()), crcs[at], "{what}");
                 let expected = &landmarks[2 * at * HAND..][..2 * HAND];
                 let sides = &sides[2 * at..];
 
-                let hands = detector.track(&mut stepped, picture).unwrap();
+                let hands = detector.track(&mut stepped, image).unwrap();
                 assert_eq!(hands.len(), usize::from(*count), "{what}: hands");
                 for (slot, hand) in hands.iter().enumerate() {
                     assert_eq!(side(hand), sides[slot], "{what}: side");
                     let most = steps.add(&flat(hand), &expected[slot * HAND..][..HAND]);
                     assert!(most <= LANDMARK_MAX, "{what}: {most}");
                 }
-                stepped.follow(&golden_hands(*count, expected), Size::of(picture));
+                stepped.follow(&golden_hands(*count, expected), Size::of(image));
 
-                let hands = detector.track(&mut free, picture).unwrap();
+                let hands = detector.track(&mut free, image).unwrap();
                 assert_eq!(hands.len(), usize::from(*count), "{what}: hands, running");
                 for (slot, hand) in hands.iter().enumerate() {
                     other_side += usize::from(side(hand) != sides[slot]);
@@ -311,40 +312,40 @@ fn tracked_clips_on(backend: Backend) {
         return;
     }
     let hands = runs.0.len() / HAND;
-    test_support::say(&format!(
+    test_support::print_note(&format!(
         "tracked clips on {}, step by step: {} clips, {frames} frames, {hands} hands; landmarks {}",
         backend.name(),
         files.len(),
         steps.text()
     ));
-    test_support::say(&format!(
+    test_support::print_note(&format!(
         "tracked clips on {}, running: {outside} hands beyond {LANDMARK_MAX:.0e}, {other_side} on the other side; landmarks {}",
         backend.name(),
         runs.text()
     ));
     assert_eq!(files.len(), 12);
-    steps.hold_on(backend, "tracked clips");
-    // With other kernels, running clips feed last-digit noise back into the next crop; counts hold, digits are told only.
+    steps.check_limits(backend, "tracked clips");
+    // Other kernels feed last-digit noise back into the next crop: whole clips are held to the counts only.
     if backend == Backend::LiteRt && fused_multiply_add() {
-        runs.hold_on(backend, "tracked clips, running");
+        runs.check_limits(backend, "tracked clips, running");
     }
 }
 
-/// A clip that notes the CRC-32 of every picture that it hands out.
-struct Witness {
+/// A clip that records the CRC-32 of every frame that it returns.
+struct RecordingFrameSource {
     clip: VideoClip,
     crcs: Vec<u32>,
 }
 
-impl FrameSource for Witness {
+impl FrameSource for RecordingFrameSource {
     fn advance(&mut self) -> Result<bool, SourceError> {
         self.clip.advance()
     }
 
     fn frame(&mut self) -> Result<&RgbFrame, SourceError> {
-        let picture = self.clip.frame()?;
-        self.crcs.push(crc32fast::hash(picture.pixels()));
-        Ok(picture)
+        let image = self.clip.frame()?;
+        self.crcs.push(crc32fast::hash(image.pixels()));
+        Ok(image)
     }
 
     fn declared_frames(&self) -> Option<u64> {
@@ -360,9 +361,9 @@ impl FrameSource for Witness {
     }
 }
 
-/// Holds normalised frames against golden ones: hands in the same slots, and no number further off than raw
-/// landmarks that are off by `raw` allow. Returns the largest difference.
-fn hold_normalised(got: &[f32], expected: &[f32], raw: f32, what: &str) -> f32 {
+/// Compares normalised frames with golden ones: the same slots have hands, and no number differs by more than an
+/// error of `raw` in the raw landmarks allows. Returns the largest difference.
+fn check_normalized(got: &[f32], expected: &[f32], raw: f32, what: &str) -> f32 {
     let mut most: f32 = 0.0;
     for (at, (got, expected)) in got.chunks(HAND).zip(expected.chunks(HAND)).enumerate() {
         let present = |hand: &[f32]| hand.iter().any(|v| *v != 0.0);
@@ -371,11 +372,11 @@ fn hold_normalised(got: &[f32], expected: &[f32], raw: f32, what: &str) -> f32 {
             most = most.max((a - b).abs());
         }
     }
-    // Hands are at least 2 % of the picture from wrist to knuckle and no number of theirs exceeds 5 such lengths.
+    // A hand spans at least 2 % of the image from wrist to knuckle, and none of its numbers exceeds 5 such lengths.
     let implied = raw * (2.0 + 5.0 * 2.9) / 0.02;
     assert!(
         most <= implied + 1e-6,
-        "{what}: {most}, implied are {implied}"
+        "{what}: {most}, the limit is {implied}"
     );
     most
 }
@@ -414,25 +415,30 @@ fn sampled_frames_on(backend: Backend) {
         options: SequenceOptions::default(),
     };
     let (mut landmarks, mut scores) = (Differences::default(), Differences::default());
-    let (mut frames, mut normalised): (usize, f32) = (0, 0.0);
+    let (mut frames, mut normalized): (usize, f32) = (0, 0.0);
     let ran = with_detector(backend, |detector| {
         for file in &files {
             let name = file.file_stem().unwrap().to_str().unwrap();
             let (id, start, end) = &ranges[name];
             let mut golden = NpzReader::open(file).unwrap();
-            let mut witness = Witness {
+            let mut recorder = RecordingFrameSource {
                 clip: open(&folder.join(format!("videos/{id}.mp4"))),
                 crcs: Vec::new(),
             };
-            let got = extract(&mut witness, detector, &shape, *start, *end, &mut |_, _| {
-                true
-            })
+            let got = extract(
+                &mut recorder,
+                detector,
+                &shape,
+                *start,
+                *end,
+                &mut |_, _| true,
+            )
             .unwrap();
             let indexes: Vec<i32> = got.frames.iter().map(|f| f.frame_index).collect();
             let (expected, _) = golden.numbers::<i32>("frame_index").unwrap();
             assert_eq!(indexes, expected, "{name}");
             let (expected, _) = golden.numbers::<u32>("rgb_crc32").unwrap();
-            assert_eq!(witness.crcs, expected, "{name}");
+            assert_eq!(recorder.crcs, expected, "{name}");
             let (expected, _) = golden.numbers::<u8>("n_hands").unwrap();
             let counts: Vec<u8> = got.frames.iter().map(|f| f.hand_count).collect();
             assert_eq!(counts, expected, "{name}");
@@ -459,22 +465,22 @@ fn sampled_frames_on(backend: Backend) {
             assert!(raw <= LANDMARK_MAX, "{name}: {raw}");
             let (expected, _) = golden.numbers::<f32>("sequence").unwrap();
             let rows: Vec<f32> = got.features.iter().copied().collect();
-            normalised = normalised.max(hold_normalised(&rows, &expected, raw, name));
+            normalized = normalized.max(check_normalized(&rows, &expected, raw, name));
             frames += got.frames.len();
         }
     });
     if ran.is_none() {
         return;
     }
-    test_support::say(&format!(
-        "sampled frames on {}: {} clips, {frames} frames, all RGB equal; landmarks {}; scores {}; normalised max {normalised:.1e}",
+    test_support::print_note(&format!(
+        "sampled frames on {}: {} clips, {frames} frames, all RGB equal; landmarks {}; scores {}; normalised max {normalized:.1e}",
         backend.name(),
         files.len(),
         landmarks.text(),
         scores.text()
     ));
     assert_eq!(files.len(), 39);
-    landmarks.hold_on(backend, "sampled frames");
+    landmarks.check_limits(backend, "sampled frames");
 }
 
 #[test]
@@ -508,7 +514,7 @@ fn the_whole_job() {
     }
     let (expected, _) = golden.numbers::<f32>("sequences").unwrap();
     let (got, _) = ours.numbers::<f32>("sequences").unwrap();
-    let most = hold_normalised(&got, &expected, LANDMARK_MAX, "the whole job");
+    let most = check_normalized(&got, &expected, LANDMARK_MAX, "the whole job");
     let mut differences = Differences::default();
     differences.add(&got, &expected);
 
@@ -523,7 +529,7 @@ fn the_whole_job() {
         .map(|s| states[s].as_u64().unwrap())
         .sum();
     assert_eq!(skipped, summary["summary"]["total_skipped"]);
-    test_support::say(&format!(
+    test_support::print_note(&format!(
         "the whole job: {} sequences; normalised {}, states {states}",
         done["accepted"],
         differences.text()

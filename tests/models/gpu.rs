@@ -1,7 +1,7 @@
-//! Both models on a Vulkan device against the CPU: `make test-gpu`, which gives it ten minutes. Otherwise says aloud
-//! that it skipped: a software device needs a minute to compile its programs, and a broken driver may hang.
+//! Compares both models on a Vulkan device with the CPU: `make test-gpu`, with a limit of ten minutes. Otherwise
+//! prints a note and skips: a software device needs a minute to compile its programs, and a broken driver may hang.
 //!
-//! Runs the photos of `../shared/goldens` where they are, drawn hands otherwise.
+//! Runs on the photos of `../shared/goldens` where they exist, otherwise on drawn hands.
 
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const LANDMARK_MAX: f32 = 5e-4;
 const LANDMARK_MEDIAN: f32 = 2e-5;
 
-fn pictures() -> Vec<(String, RgbFrame)> {
+fn images() -> Vec<(String, RgbFrame)> {
     let drawn = |n| (format!("scene {n}"), signing_scene(n, 4, 320, 240));
     let Some(folder) = test_support::shared("goldens/photos/images") else {
         return (0..8).map(drawn).collect();
@@ -28,9 +28,9 @@ fn pictures() -> Vec<(String, RgbFrame)> {
         .collect();
     found.sort();
     let read = |path: &std::path::PathBuf| {
-        let picture = image::open(path).unwrap().to_rgb8();
-        let (width, height) = (picture.width() as usize, picture.height() as usize);
-        let frame = RgbFrame::from_pixels(width, height, picture.into_raw()).unwrap();
+        let image = image::open(path).unwrap().to_rgb8();
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let frame = RgbFrame::from_pixels(width, height, image.into_raw()).unwrap();
         (
             path.file_stem().unwrap().to_string_lossy().into_owned(),
             frame,
@@ -39,7 +39,7 @@ fn pictures() -> Vec<(String, RgbFrame)> {
     found.iter().map(read).collect()
 }
 
-/// Runs `model` once more and says how long it took.
+/// Runs `model` once and returns the time it took.
 fn time(model: &mut impl Model) -> Duration {
     let start = Instant::now();
     model.invoke().unwrap();
@@ -53,13 +53,13 @@ fn flat(hand: &Hand) -> impl Iterator<Item = f32> {
 #[test]
 fn the_gpu_agrees_with_the_cpu() {
     if std::env::var_os("HANDLOOM_TEST_GPU").is_none() {
-        test_support::say("SKIPPED: the GPU is tried by `make test-gpu` only");
+        test_support::print_note("SKIPPED: only `make test-gpu` tests the GPU");
         return;
     }
-    // Asked for, so whatever is missing is a failure with its own words.
+    // The caller requested the GPU: anything missing is a failure with its own message.
     let runtime = LiteRt::load(None).unwrap_or_else(|e| panic!("{e}"));
     for device in vulkan::devices().unwrap_or_else(|e| panic!("{e}")) {
-        test_support::say(&format!("Vulkan device: {device}"));
+        test_support::print_note(&format!("Vulkan device: {device}"));
     }
     let bundle = ModelFiles::load(&ModelPaths {
         models: Some(test_support::models()),
@@ -76,7 +76,7 @@ fn the_gpu_agrees_with_the_cpu() {
         let first = start.elapsed();
         let mut times: Vec<Duration> = (0..7).map(|_| time(&mut model)).collect();
         times.sort();
-        test_support::say(&format!(
+        test_support::print_note(&format!(
             "{} on {}: first output after {:.1} s, {:.1} ms a run",
             file.spec.role,
             model.device().unwrap(),
@@ -92,14 +92,14 @@ fn the_gpu_agrees_with_the_cpu() {
     );
 
     let (mut differences, mut hands) = (Vec::new(), 0);
-    let pictures = pictures();
-    // On another thread than made it, as a shared accelerator may run.
+    let images = images();
+    // On another thread than the one that created it, as a shared accelerator may run.
     let got: Vec<Vec<Hand>> = thread::scope(|scope| {
-        let all = pictures.iter().map(|(_, frame)| frame);
+        let all = images.iter().map(|(_, frame)| frame);
         let work = scope.spawn(move || all.map(|frame| gpu.detect(frame).unwrap()).collect());
         work.join().unwrap()
     });
-    for ((name, frame), got) in pictures.iter().zip(got) {
+    for ((name, frame), got) in images.iter().zip(got) {
         let expected = cpu.detect(frame).unwrap();
         assert_eq!(got.len(), expected.len(), "{name}: hands");
         for (got, expected) in got.iter().zip(&expected) {
@@ -113,11 +113,11 @@ fn the_gpu_agrees_with_the_cpu() {
         differences.last().copied().unwrap(),
         differences[differences.len() / 2],
     );
-    test_support::say(&format!(
-        "{} pictures, {hands} hands: landmarks differ by {max:.1e} at most, {median:.1e} in the median",
-        pictures.len()
+    test_support::print_note(&format!(
+        "{} images, {hands} hands: landmarks differ by {max:.1e} at most, {median:.1e} in the median",
+        images.len()
     ));
-    assert!(hands > 0, "no hand in any picture");
+    assert!(hands > 0, "no hand in any image");
     assert!(
         max <= LANDMARK_MAX && median <= LANDMARK_MEDIAN,
         "beyond {LANDMARK_MAX:.0e} or a median of {LANDMARK_MEDIAN:.0e}"

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The int8 models come out the same twice and as pinned, are refused when they do not, and compute what they should.
+"""Tests of models/quantise: two builds give the same bytes, which are pinned; other bytes are refused; the models'
+outputs are near those of f32.
 
 usage: models/quantise/run.sh tests/models/int8.py
 """
@@ -25,19 +26,19 @@ FETCHED = build.HERE.parent / "fetched"
 SOURCE = FETCHED / DATA["source"]
 
 
-def picture():
-    """A picture of the model's size with soft shapes and noise; what it shows does not matter."""
+def image():
+    """An image of the model's size with soft shapes and noise; its content does not matter."""
     y, x = np.mgrid[0:224, 0:224] / 224
     soft = np.stack([np.sin(9 * x + 4 * y), np.cos(7 * x * y), np.sin(11 * y - 3 * x)], 2) / 4 + 0.5
     return np.clip(soft + np.random.default_rng(7).normal(0, 0.05, soft.shape), 0, 1).astype(np.float32)[None]
 
 
 def outputs(model):
-    return runtime.Model(pack(model))(picture())
+    return runtime.Model(pack(model))(image())
 
 
 def main(into):
-    """What build.py prints when it runs with this folder."""
+    """Runs build.py into this folder and returns what it prints."""
     printed = io.StringIO()
     with mock.patch.object(sys, "argv", ["build.py", "--into", str(into)]), contextlib.redirect_stdout(printed):
         build.main()
@@ -87,7 +88,7 @@ class Results(unittest.TestCase):
         cls.equalised = outputs(model)
         cls.built = {}
         for name, recipe in DATA["files"].items():
-            cls.built[name] = runtime.Model(build.build(SOURCE, DATA, recipe)[0])(picture())
+            cls.built[name] = runtime.Model(build.build(SOURCE, DATA, recipe)[0])(image())
 
     def differences(self, a, b):
         self.assertEqual(sorted(a), ["Identity", "Identity_1", "Identity_2", "Identity_3"])
@@ -97,7 +98,7 @@ class Results(unittest.TestCase):
         self.assertEqual(self.differences(self.source, self.folded), [0, 0, 0, 0])
 
     def test_equalising_keeps_the_function(self):
-        # Landmarks in pixels of 224. On pictures unlike those of the calibration a ReLU6 cuts a little earlier.
+        # Landmarks are in pixels of 224. On images unlike those of the calibration a ReLU6 clips a little earlier.
         landmarks, presence, side, world = self.differences(self.source, self.equalised)
         self.assertLess(landmarks, 2)
         self.assertLess(max(presence, side, world), 0.02)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes the int8 models in an arm64 Debian 12 under qemu-user and runs tests/models/int8.py there, and then processors.py,
-# which holds the models' outputs against this machine's: on processors without and with arithmetic in 16-bit floats.
+# Runs tests/models/int8.py in an arm64 Debian 12 under qemu-user, and then processors.py, which compares the models'
+# outputs with this machine's: on processors without and with arithmetic in 16-bit floats.
 # usage: tests/models/int8_arm64.sh      as root; needs mmdebstrap, qemu-user-static, arch-test; five minutes
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-[ "$(id -u)" = 0 ] || { echo "int8_arm64: run as root: it enters a system of its own" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || { echo "int8_arm64: run as root: it runs commands in a chroot" >&2; exit 1; }
 missing=()
 for pair in mmdebstrap:mmdebstrap qemu-aarch64-static:qemu-user-static arch-test:arch-test; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
@@ -17,7 +17,7 @@ fi
 root=target/boot/python-arm64
 mkdir -p target/boot
 if [ ! -d $root/usr ]; then
-  # Extracted, not configured: nothing runs emulated until Python does.
+  # Packages are extracted, not configured, so that no maintainer script runs emulated.
   mmdebstrap --quiet --mode=root --variant=extract --architectures=arm64 --aptopt='APT::Install-Recommends "false"' \
     --include=python3,libstdc++6,libgcc-s1,zlib1g bookworm $root.part "deb ${DEBIAN_MIRROR:-http://deb.debian.org/debian} bookworm main"
   mv $root.part $root
@@ -38,10 +38,10 @@ cp tests/models/{int8,processors}.py $root/opt/tests/
 python3 models/fetch.py --arch aarch64 --into $root/opt/models/fetched
 cp "$(command -v qemu-aarch64-static)" $root/usr/bin/
 mkdir -p $root/proc $root/sys
-# /proc and /sys, where the models' runtime looks for processors, in a mount namespace that ends with the command.
+# Mounts /proc and /sys, where the models' runtime finds the processors, in a namespace that ends with the command.
 inside() { unshare -m --propagation private bash -c 'mount -t proc proc "$1/proc" && mount -t sysfs -o ro sysfs "$1/sys" && shift && exec chroot "$@"' inside $root $root "$@"; }
 python() { inside /usr/bin/qemu-aarch64-static -cpu "$processor" -E PYTHONPATH=/opt/packages:/opt/models/quantise /usr/bin/python3.11 -B -s "$@"; }
-# Of a Raspberry Pi 4 and of a Pi 5.
+# The processors of a Raspberry Pi 4 and of a Pi 5.
 for run in cortex-a72:no-fp16 cortex-a76:fp16; do
   processor=${run%%:*}
   echo "int8_arm64: $processor"

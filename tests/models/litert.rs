@@ -1,5 +1,5 @@
-//! LiteRT's CPU backend: what it refuses, and workers side by side. Without the library that `make setup-litert`
-//! fetches, says aloud that it skipped. Its numbers are held in `goldens.rs`.
+//! LiteRT's CPU backend: what it refuses, and parallel workers. Prints a note and skips without the library that
+//! `make setup-litert` fetches. `goldens.rs` checks its numbers.
 
 use handloom::hand::Model;
 use handloom::inference::model_files::ModelFile;
@@ -17,7 +17,7 @@ fn bundle() -> ModelFiles {
     .unwrap()
 }
 
-/// All outputs of the hand model for a picture that `seed` names.
+/// All outputs of the hand model for an image made from `seed`.
 fn run(model: &mut LiteRtModel, seed: u32) -> Vec<u32> {
     let mut state = seed;
     for value in model.input() {
@@ -41,11 +41,11 @@ fn what_is_no_such_model_is_refused() {
     };
     let good = bundle();
     let check = |file: &ModelFile, expected: &[&str]| {
-        let said = LiteRtModel::new(&runtime, file, LiteRtTarget::Cpu)
+        let reason = LiteRtModel::new(&runtime, file, LiteRtTarget::Cpu)
             .unwrap_err()
             .to_string();
         for word in expected {
-            assert!(said.contains(word), "no \"{word}\" in {said}");
+            assert!(reason.contains(word), "no \"{word}\" in {reason}");
         }
     };
     let with = |bytes: &[u8]| ModelFile {
@@ -60,7 +60,7 @@ fn what_is_no_such_model_is_refused() {
         refused,
     );
     check(&with(&[0; 4096]), refused);
-    // The hand model in the palm model's place.
+    // The hand model in place of the palm model.
     check(
         &with(&good.hand.bytes),
         &["is not a palm model", "(1, 2)", "(1, 4)"],
@@ -75,13 +75,13 @@ fn outputs_are_there_after_a_run_only() {
     let bundle = bundle();
     let mut model = LiteRtModel::new(&runtime, &bundle.hand, LiteRtTarget::Cpu).unwrap();
     let mut out = [0.0; 63];
-    let said = model.output(0, &mut out).unwrap_err().to_string();
-    assert!(said.contains("no successful run"), "{said}");
+    let reason = model.output(0, &mut out).unwrap_err().to_string();
+    assert!(reason.contains("no successful run"), "{reason}");
     model.invoke().unwrap();
     model.output(0, &mut out).unwrap();
     for (index, size) in [(0, 62), (4, 1), (1, 2)] {
-        let said = model.output(index, &mut vec![0.0; size]).unwrap_err();
-        assert!(said.to_string().contains("no output"), "{said}");
+        let reason = model.output(index, &mut vec![0.0; size]).unwrap_err();
+        assert!(reason.to_string().contains("no output"), "{reason}");
     }
     assert_eq!(model.device(), None);
 }
@@ -97,7 +97,7 @@ fn workers_side_by_side_give_what_one_gives() {
         (0..6).map(|seed| run(&mut model, seed)).collect()
     };
     let work = || {
-        // Made and dropped again and again while the others run.
+        // Models are created and dropped while the other workers run.
         for (seed, expected) in (0..6).zip(&alone) {
             let mut model = LiteRtModel::new(&runtime, &bundle.hand, LiteRtTarget::Cpu).unwrap();
             assert_eq!(run(&mut model, seed), *expected);
@@ -128,15 +128,15 @@ fn a_model_may_move_to_another_thread() {
     assert_eq!(run(&mut model, 1), here);
 }
 
-/// Runs itself in a child whose Vulkan loader finds no driver.
+/// Runs itself in a child process whose Vulkan loader finds no driver.
 #[test]
-fn without_a_device_the_gpu_is_refused_in_words() {
+fn without_a_device_the_gpu_is_refused_with_a_reason() {
     const CHILD: &str = "HANDLOOM_TEST_CHILD";
     if std::env::var_os(CHILD).is_none() {
         let output = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "litert::without_a_device_the_gpu_is_refused_in_words",
+                "litert::without_a_device_the_gpu_is_refused_with_a_reason",
             ])
             .env(CHILD, "1")
             .env("VK_DRIVER_FILES", "/nonexistent.json")
@@ -144,14 +144,14 @@ fn without_a_device_the_gpu_is_refused_in_words() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        test_support::say(String::from_utf8_lossy(&output.stderr).trim());
+        test_support::print_note(String::from_utf8_lossy(&output.stderr).trim());
         return;
     }
     let Some(runtime) = test_support::litert() else {
         return;
     };
     if !LiteRt::locate().unwrap().1 {
-        test_support::say(
+        test_support::print_note(
             "SKIPPED: LiteRT's accelerator for GPUs is not installed; run `make setup-litert`",
         );
         return;
@@ -159,9 +159,9 @@ fn without_a_device_the_gpu_is_refused_in_words() {
     let bundle = bundle();
     let error = LiteRtModel::new(&runtime, &bundle.hand, LiteRtTarget::Gpu).unwrap_err();
     assert!(matches!(error, BackendError::Unusable(_)), "{error}");
-    let said = error.to_string();
+    let reason = error.to_string();
     for word in ["litert:gpu needs a Vulkan device", "Debian:"] {
-        assert!(said.contains(word), "no \"{word}\" in {said}");
+        assert!(reason.contains(word), "no \"{word}\" in {reason}");
     }
 }
 
@@ -171,23 +171,23 @@ fn the_gpu_needs_the_pinned_accelerator() {
         return;
     }
     let bundle = bundle();
-    // The library alone, then with a file that only bears the accelerator's name.
+    // The library alone, then with a file that has only the accelerator's name.
     let folder = test_support::scratch();
     let library = folder.path().join("libLiteRt.so");
     std::fs::copy(LiteRt::locate().unwrap().0, library).unwrap();
     let runtime = LiteRt::load(Some(folder.path())).unwrap();
-    let said = || {
+    let reason = || {
         LiteRtModel::new(&runtime, &bundle.palm, LiteRtTarget::Gpu)
             .unwrap_err()
             .to_string()
     };
     let accelerator = "libLiteRtWebGpuAccelerator.so";
-    assert!(said().contains(accelerator), "{}", said());
-    assert!(said().contains("make setup-litert"), "{}", said());
+    assert!(reason().contains(accelerator), "{}", reason());
+    assert!(reason().contains("make setup-litert"), "{}", reason());
     std::fs::write(folder.path().join(accelerator), b"no library").unwrap();
     assert!(
-        said().contains("is not LiteRT's GPU accelerator 2.3.0"),
+        reason().contains("is not LiteRT's GPU accelerator 2.3.0"),
         "{}",
-        said()
+        reason()
     );
 }

@@ -19,16 +19,16 @@ use std::sync::LazyLock;
 use std::time::Duration;
 use test_support::plugin;
 use test_support::tiny_model::{self, Operator, TensorOf, Type};
-use test_support::{Run, digests, handloom_with, litert, manifest, say, scratch, shared};
+use test_support::{Run, digests, handloom_with, litert, manifest, print_note, scratch, shared};
 
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// 95 % of x and y are within this distance of the CPU's: what noise of one grey level does.
+/// 95 % of x and y are within this distance of the CPU's: the effect of noise of one grey level.
 const P95_MAX: f32 = 2.3e-3;
 
 static FRAMES: LazyLock<Vec<RgbFrame>> =
     LazyLock::new(|| (0..4).map(|i| signing_scene(3, 9 * i, 320, 240)).collect());
 
-/// The fetched models, with the int8 hand model where it was made; says aloud where it was not.
+/// The fetched models, if the int8 hand model was made; otherwise prints a note.
 fn int8_files() -> Option<ModelFiles> {
     let files = ModelFiles::load(&ModelPaths {
         models: Some(test_support::models()),
@@ -36,7 +36,7 @@ fn int8_files() -> Option<ModelFiles> {
     })
     .unwrap();
     if files.paths.int8(files.hand.spec.role).is_err() {
-        say("SKIPPED: the int8 hand model is not there: `make models-int8` makes it");
+        print_note("SKIPPED: the int8 hand model is missing: `make models-int8` makes it");
         return None;
     }
     Some(files)
@@ -73,7 +73,7 @@ fn detected(hands: &[Hand]) -> Vec<DetectedHand> {
     hands.collect()
 }
 
-/// The same hands as the CPU's, near and not equal.
+/// Asserts the same hands as the CPU's, near but not equal.
 #[track_caller]
 fn are_near(found: &[Vec<Hand>], what: &str) {
     let expected = hands_on(&BackendSpec::Cpu, &files());
@@ -82,7 +82,7 @@ fn are_near(found: &[Vec<Hand>], what: &str) {
         accuracy.add([320.0, 240.0], &detected(expected), &detected(found));
     }
     let figures = accuracy.figures();
-    say(&format!("{what}: {figures:?}"));
+    print_note(&format!("{what}: {figures:?}"));
     assert!(
         figures.hands > 0 && figures.missed + figures.extra == 0,
         "{what}: {figures:?}"
@@ -97,7 +97,7 @@ fn int8_and_fp16_on_the_cpu_are_near_the_cpu() {
     let fp16 = OpenBackend::new(&BackendSpec::CpuReduced([Fp16, Fp16]), &files(), 1, TIMEOUT);
     match fp16.and_then(|backend| backend.models()) {
         Ok(models) => are_near(&hands(models), "cpu:fp16"),
-        // Where the processor lacks the arithmetic.
+        // The processor may lack 16-bit arithmetic.
         Err(reason) => assert!(
             reason.contains("16 bits") && reason.contains("palm"),
             "{reason}"
@@ -110,7 +110,7 @@ fn int8_and_fp16_on_the_cpu_are_near_the_cpu() {
         &hands_on(&BackendSpec::CpuReduced([F32, Int8]), &files),
         "cpu:int8",
     );
-    // Palms are those of the CPU: another number would move whole hands.
+    // Palms come from the CPU: a different number would move whole hands.
     let spec = BackendSpec::CpuReduced([F32, F32]);
     assert_eq!(hands_on(&spec, &files), hands_on(&BackendSpec::Cpu, &files));
 }
@@ -139,7 +139,7 @@ fn tiny(input: (Type, f32, i64), output: (Type, f32, i64)) -> ModelFile {
         name,
         dtype,
         shape: &[1, 2, 2, 3],
-        quantisation: Some((scale, zero_point)),
+        quantization: Some((scale, zero_point)),
     };
     let spec = |name: &str| TensorSpec {
         name: name.to_owned(),
@@ -167,7 +167,7 @@ fn the_cpu_reads_and_writes_quantized_tensors() {
     for input in [(Type::U8, grey, 0), (Type::I8, grey, -128)] {
         for output in [(Type::I8, grey, -128), (Type::U8, grey, 0)] {
             let mut model = open(&tiny(input, output), F32).unwrap();
-            // As the crops have them: a grey level is one number, exactly.
+            // As in the crops: each grey level is exactly one number.
             let values = levels.map(|level| f32::from(level) * grey);
             model.input().copy_from_slice(&values);
             model.invoke().unwrap();
@@ -233,7 +233,7 @@ fn a_delegate_with_its_own_hand_model_leaves_the_palm_model_to_the_cpu() {
     assert_eq!(on_plugin, on_cpu);
     are_near(&on_cpu, "hand_int8_npu with the palm model in f32");
 
-    // A plugin that takes nothing is refused, although the palm model would run.
+    // A plugin that takes no node is refused, although the palm model would run.
     let none = DelegateSpec {
         options: vec![("mode".into(), "none".into())],
         ..spec
@@ -304,7 +304,7 @@ fn a_job_in_8_bits_names_its_error_and_is_not_mixed_with_others() {
             serde_json::json!(["f32", "int8"])
         );
     }
-    // It is another model.
+    // The int8 model gives other results.
     let whole = digests(&out);
     assert_ne!(whole, digests(&fixture().2));
 
@@ -316,7 +316,7 @@ fn a_job_in_8_bits_names_its_error_and_is_not_mixed_with_others() {
         assert_eq!(digests(&out), whole, "{preference}");
     }
     for other in ["cpu", "require:litert:cpu", "prefer:custom"] {
-        // Without LiteRT the wish itself is refused.
+        // Without LiteRT the preference itself is refused.
         if other.contains("litert") && litert().is_none() {
             continue;
         }
@@ -325,7 +325,9 @@ fn a_job_in_8_bits_names_its_error_and_is_not_mixed_with_others() {
         if other.contains("custom") {
             args.extend(plugin.iter().map(String::as_str));
         }
-        process(&out, &cache, &args).ends(73).says(&["--fresh"]);
+        process(&out, &cache, &args)
+            .ends(73)
+            .stderr_contains(&["--fresh"]);
     }
     assert_eq!(digests(&out), whole);
 }
@@ -344,14 +346,14 @@ fn fast_chooses_once_and_keeps_its_choice() {
             .iter()
             .any(|(key, value)| key.ends_with("(fast)") && *value == name)
     );
-    // The job keeps it, whatever would be measured now.
+    // The job keeps its backend, whatever a new benchmark would choose.
     fs::remove_file(&known).unwrap();
     fs::remove_file(out.join("batches/00000.npz")).unwrap();
     let whole = fs::read(out.join("manifest.jsonl")).unwrap();
     let run = process(&out, &cache, &["--accelerator", "fast"]).ends(0);
     assert_eq!(run.event("backend")["name"], name);
     assert_eq!(fs::read(out.join("manifest.jsonl")).unwrap(), whole);
-    // With no tolerance, only what computes in 32 bits is left.
+    // With no tolerance, only 32-bit backends are left.
     let exact = folder.path().join("exact");
     let args = ["--accelerator", "fast", "--fast-tolerance", "0"];
     let run = process(&exact, &cache, &args).ends(0);
@@ -373,14 +375,16 @@ fn a_missing_int8_model_is_named_with_its_fix() {
     let [out, cache] = ["out", "cache"].map(|name| folder.path().join(name));
     let models = ["--models", models.to_str().unwrap()];
     let required = [&["--accelerator", "require:cpu:int8"], &models[..]].concat();
-    let says = ["hand_int8_cpu.tflite", "make models-int8"];
-    process(&out, &cache, &required).ends(69).says(&says);
-    // Preferred, the CPU takes its place, and continues its own results.
+    let expected = ["hand_int8_cpu.tflite", "make models-int8"];
+    process(&out, &cache, &required)
+        .ends(69)
+        .stderr_contains(&expected);
+    // With `prefer:`, the CPU is used instead and continues its own results.
     let preferred = [&["--accelerator", "prefer:cpu:int8"], &models[..]].concat();
     for _ in 0..2 {
         let run = process(&out, &cache, &preferred).ends(0);
         assert_eq!(run.event("backend")["name"], "cpu");
-        run.says(&["make models-int8"]);
+        run.stderr_contains(&["make models-int8"]);
         fs::remove_file(out.join("batches/00000.npz")).unwrap();
     }
 }
@@ -438,8 +442,10 @@ fn accuracy_is_measured_on_any_clips_and_images() {
     fs::create_dir(&empty).unwrap();
     let bench =
         |folder: &Path| handloom_with(["bench", "--accuracy", folder.to_str().unwrap()], &[]);
-    bench(&empty).ends(65).says(&["no hand in 0 images"]);
+    bench(&empty)
+        .ends(65)
+        .stderr_contains(&["no hand in 0 images"]);
     bench(&folder.path().join("nowhere"))
         .ends(66)
-        .says(&["nowhere"]);
+        .stderr_contains(&["nowhere"]);
 }

@@ -1,4 +1,4 @@
-"""compare.py FRAMES_FOLDER OUT: the largest difference of OUT's sequences to those that corrected.py makes."""
+"""compare.py FRAMES_FOLDER OUT: prints the largest difference between OUT's sequences and those of corrected.py."""
 import json, sys
 from pathlib import Path
 import numpy as np

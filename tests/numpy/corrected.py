@@ -1,4 +1,4 @@
-"""Makes a sequence from the kept frames of a clip, by the options `o` of run.json, with numpy alone."""
+"""Makes a sequence from the kept frames of a clip with numpy alone. `o` holds the options of run.json."""
 import numpy as np
 
 def frame_range(o, start, end, declared, count):
@@ -12,7 +12,7 @@ def frame_range(o, start, end, declared, count):
         last = count if end <= 0 else last
     return min(first, count), min(last, count)
 
-def choose(o, t, L):  # The frames of a range that are looked at, and when they are shown.
+def choose(o, t, L):  # Indices of the sampled frames, and their times.
     n, even = len(t), np.linspace(t[0], t[-1], len(t)) if len(t) else t
     varies = n > 1 and (np.diff(t) > 0).all() and (abs(t - even) > (t[-1] - t[0]) / (n - 1) / 2).any()
     pick = np.arange(n)

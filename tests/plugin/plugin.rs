@@ -1,25 +1,25 @@
-//! A TFLite delegate plugin that stands in for an accelerator: it claims nodes and computes them rightly, wrongly,
-//! slowly or not at all, as its options say. The tests compile it by itself (`tests/common/plugin.rs`); it takes the
+//! A TFLite delegate plugin that stands in for an accelerator. It claims nodes and computes them correctly,
+//! incorrectly, slowly or not at all, depending on its options. `tests/support/plugin.rs` compiles it. It uses the
 //! TFLite library of the process that loads it.
 //!
-//! | option | what it does |
+//! | option | effect |
 //! | --- | --- |
-//! | `mode` | `none` claims no node (default); `right` all, run by a second interpreter; `wrong` the same with `off` added to every f32 output; `part` the additions; `null` makes no delegate |
-//! | `model` | for `right` and `wrong`: a `.tflite` file; may be given more than once, the one with the graph's sizes is taken |
+//! | `mode` | `none` claims no node (default); `right` claims all and runs them in a second interpreter; `wrong` does the same but adds `off` to every f32 output; `part` claims the additions; `null` creates no delegate |
+//! | `model` | for `right` and `wrong`: a `.tflite` file; may be given more than once, the file with the graph's tensor sizes is used |
 //! | `kernels` | of the second interpreter: `xnnpack` (default) or `plain` |
-//! | `off` | see `wrong`; default 8 |
-//! | `deep` | `yes`: of `wrong`, only the depths of landmarks are |
-//! | `dynamic` | `yes`: asks nothing of the graph, as plugins for compiled models do |
-//! | `delay_ms` | added to every run |
-//! | `fail_at` | the n-th run of a delegate fails, counted from 1; with `fail_from` all from then on |
-//! | `marker` | a file: runs fail only while it is not there, and failing makes it |
-//! | `while` | a file: runs fail, and `abort` and `hang` happen, only while it is there |
-//! | `memo` | `yes`: remembers what came of an input, and is quick about it the next time, as an accelerator would be |
-//! | `abort`, `hang` | at `create`, `prepare` or `invoke`: ends the process by SIGABRT, never returns |
-//! | `log` | a file that gets a line `open` for each delegate that is made, and `close` for each that is destroyed, and `hang` from what hangs |
-//! | `after` | of these at `invoke`: so many runs go well before |
+//! | `off` | the number that `wrong` adds; default 8 |
+//! | `deep` | `yes`: `wrong` changes only the depths of landmarks |
+//! | `dynamic` | `yes`: allows dynamic tensors in the graph, as plugins for compiled models do |
+//! | `delay_ms` | delay of every run |
+//! | `fail_at` | number of the run that fails, counted from 1; with `fail_from` all runs from that number on fail |
+//! | `marker` | a file: runs fail only while it does not exist, and a failure creates it |
+//! | `while` | a file: runs fail, and `abort` and `hang` happen, only while it exists |
+//! | `memo` | `yes`: caches the outputs of each input, so that a repeated input is as fast as on an accelerator |
+//! | `abort`, `hang` | `create`, `prepare` or `invoke`: the step at which the process ends by SIGABRT, or at which the call never returns |
+//! | `log` | a file that gets a line `open` for each created delegate, `close` for each destroyed one, and `hang` before a hang |
+//! | `after` | for `abort` and `hang` at `invoke`: number of runs that succeed before |
 //!
-//! Any other option is refused, with words.
+//! Any other option is refused with a message.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -161,7 +161,7 @@ enum Mode {
     Null,
 }
 
-/// What the options say, and how often the delegate has run.
+/// The options, and how often the delegate has run.
 struct State {
     mode: Mode,
     models: Vec<CString>,
@@ -242,12 +242,12 @@ impl State {
         Ok(state)
     }
 
-    /// Whether it is time for trouble.
-    fn is_troubled(&self) -> bool {
+    /// Whether faults are enabled, depending on the option `while`.
+    fn faults_enabled(&self) -> bool {
         self.only_while.as_ref().is_none_or(|file| file.exists())
     }
 
-    /// Writes a line into the log, in one piece.
+    /// Appends a line to the log in one write.
     fn note(&self, word: &str) {
         let Some(log) = &self.log else { return };
         let file = std::fs::File::options()
@@ -260,8 +260,8 @@ impl State {
         }
     }
 
-    fn stage(&self, name: &str) {
-        if !self.is_troubled() || (name == "invoke" && self.runs < self.after) {
+    fn abort_or_hang_at(&self, name: &str) {
+        if !self.faults_enabled() || (name == "invoke" && self.runs < self.after) {
             return;
         }
         if self.abort == name {
@@ -275,10 +275,10 @@ impl State {
         }
     }
 
-    /// Whether this run, which is counted, is to fail.
+    /// Counts this run and returns whether it must fail.
     fn fails(&mut self) -> bool {
         self.runs += 1;
-        if (self.runs != self.fail_at && self.runs < self.fail_from) || !self.is_troubled() {
+        if (self.runs != self.fail_at && self.runs < self.fail_from) || !self.faults_enabled() {
             return false;
         }
         match &self.marker {
@@ -289,14 +289,14 @@ impl State {
     }
 }
 
-/// The second interpreter, with what it is made of.
-struct Second {
+/// The second interpreter with its model and delegate.
+struct InnerInterpreter {
     model: *mut Model,
     interpreter: *mut Interpreter,
     xnnpack: *mut Delegate,
 }
 
-impl Second {
+impl InnerInterpreter {
     unsafe fn new(path: &CStr, is_plain: bool) -> Option<Self> {
         unsafe {
             let model = TfLiteModelCreateFromFile(path.as_ptr());
@@ -307,9 +307,9 @@ impl Second {
             TfLiteInterpreterOptionsSetNumThreads(options, 1);
             let mut xnnpack = ptr::null_mut();
             if !is_plain {
-                let mut wish = TfLiteXNNPackDelegateOptionsDefault();
-                wish.num_threads = 1;
-                xnnpack = TfLiteXNNPackDelegateCreate(&raw const wish);
+                let mut xnnpack_options = TfLiteXNNPackDelegateOptionsDefault();
+                xnnpack_options.num_threads = 1;
+                xnnpack = TfLiteXNNPackDelegateCreate(&raw const xnnpack_options);
                 TfLiteInterpreterOptionsAddDelegate(options, xnnpack);
             }
             let interpreter = TfLiteInterpreterCreate(model, options);
@@ -325,7 +325,7 @@ impl Second {
         }
     }
 
-    /// What comes of `input`; `None` when it fails.
+    /// The outputs for `input`; `None` when the run fails.
     unsafe fn run(&self, input: &[u8]) -> Option<Vec<Vec<u8>>> {
         unsafe {
             let to = TfLiteInterpreterGetInputTensor(self.interpreter, 0);
@@ -343,7 +343,7 @@ impl Second {
         }
     }
 
-    /// Whether it has the sizes of the graph that it stands in for.
+    /// Whether its tensors have the sizes of the graph that it replaces.
     unsafe fn fits(&self, context: *const Context, inputs: &[c_int], outputs: &[c_int]) -> bool {
         unsafe {
             let size = |index| {
@@ -362,7 +362,7 @@ impl Second {
     }
 }
 
-impl Drop for Second {
+impl Drop for InnerInterpreter {
     fn drop(&mut self) {
         unsafe {
             if !self.interpreter.is_null() {
@@ -376,18 +376,18 @@ impl Drop for Second {
     }
 }
 
-/// `to = a + b`, cut at 0 or not.
+/// `to = a + b`, clamped at 0 (`ReLU`) if `is_cut`.
 struct Sum {
     a: c_int,
     b: c_int,
     to: c_int,
-    is_cut: bool,
+    is_relu: bool,
 }
 
-/// What stands in for one run of nodes.
-enum Work {
+/// The computation that replaces a group of nodes.
+enum KernelKind {
     Whole {
-        second: Second,
+        second: InnerInterpreter,
         input: c_int,
         outputs: Vec<c_int>,
     },
@@ -396,7 +396,7 @@ enum Work {
 
 struct Kernel {
     state: *mut State,
-    work: Work,
+    work: KernelKind,
 }
 
 fn hash(bytes: &[u8]) -> u64 {
@@ -412,8 +412,8 @@ unsafe fn ints<'a>(array: *const IntArray) -> &'a [c_int] {
     }
 }
 
-/// Calls one of the functions that give an array by two places.
-unsafe fn listed<'a>(call: impl FnOnce(*mut *const c_int, *mut c_int) -> c_int) -> &'a [c_int] {
+/// Calls a function that returns an array through two output parameters.
+unsafe fn slice_from<'a>(call: impl FnOnce(*mut *const c_int, *mut c_int) -> c_int) -> &'a [c_int] {
     let (mut start, mut count) = (ptr::null(), 0);
     if call(&raw mut start, &raw mut count) != OK || start.is_null() {
         return &[];
@@ -421,7 +421,7 @@ unsafe fn listed<'a>(call: impl FnOnce(*mut *const c_int, *mut c_int) -> c_int) 
     unsafe { std::slice::from_raw_parts(start, usize::try_from(count).unwrap_or(0)) }
 }
 
-/// The node as a sum of two f32 tensors of one size.
+/// The node as a sum of two f32 tensors of equal size; `None` for any other node.
 unsafe fn sum(context: *mut Context, index: c_int) -> Option<Sum> {
     unsafe {
         let (mut node, mut operator) = (ptr::null_mut(), ptr::null_mut());
@@ -434,8 +434,8 @@ unsafe fn sum(context: *mut Context, index: c_int) -> Option<Sum> {
         if status != OK || TfLiteOperatorGetBuiltInCode(operator) != ADD {
             return None;
         }
-        let inputs = listed(|i, n| TfLiteOpaqueNodeInputs(node, i, n));
-        let outputs = listed(|i, n| TfLiteOpaqueNodeOutputs(node, i, n));
+        let inputs = slice_from(|i, n| TfLiteOpaqueNodeInputs(node, i, n));
+        let outputs = slice_from(|i, n| TfLiteOpaqueNodeOutputs(node, i, n));
         let (&[a, b], &[to]) = (inputs, outputs) else {
             return None;
         };
@@ -450,7 +450,7 @@ unsafe fn sum(context: *mut Context, index: c_int) -> Option<Sum> {
             a,
             b,
             to,
-            is_cut: activation == 1,
+            is_relu: activation == 1,
         })
     }
 }
@@ -462,7 +462,7 @@ unsafe extern "C" fn prepare_delegate(
 ) -> c_int {
     unsafe {
         let state = &*data.cast::<State>();
-        state.stage("prepare");
+        state.abort_or_hang_at("prepare");
         let mut plan = ptr::null_mut();
         if TfLiteOpaqueContextGetExecutionPlan(context, &raw mut plan) != OK {
             return ERROR;
@@ -472,7 +472,7 @@ unsafe extern "C" fn prepare_delegate(
             Mode::None | Mode::Null => Vec::new(),
             Mode::Right | Mode::Wrong => plan,
             Mode::Part => {
-                // None that needs another's result: what passes between claimed nodes has no memory.
+                // Skips nodes that need the result of a claimed node: such tensors have no memory.
                 let mut written = Vec::new();
                 let mut chosen = Vec::new();
                 for index in plan {
@@ -514,22 +514,22 @@ unsafe extern "C" fn init(
 ) -> *mut c_void {
     unsafe {
         let params = &*params.cast::<Params>();
-        // The operator's own user data comes with newer libraries only.
+        // Only newer libraries pass the operator's user data.
         let state = params.delegate_data.cast::<State>();
         let nodes = ints(params.nodes_to_replace);
         let work = if (*state).mode == Mode::Part {
-            Some(Work::Sums(
+            Some(KernelKind::Sums(
                 nodes.iter().filter_map(|&i| sum(context, i)).collect(),
             ))
         } else {
-            let inputs = listed(|i, n| TfLiteOpaqueContextGetInputs(context, i, n));
-            let outputs = listed(|i, n| TfLiteOpaqueContextGetOutputs(context, i, n));
+            let inputs = slice_from(|i, n| TfLiteOpaqueContextGetInputs(context, i, n));
+            let outputs = slice_from(|i, n| TfLiteOpaqueContextGetOutputs(context, i, n));
             (*state)
                 .models
                 .iter()
-                .filter_map(|path| Second::new(path, (*state).is_plain))
+                .filter_map(|path| InnerInterpreter::new(path, (*state).is_plain))
                 .find(|second| second.fits(context, inputs, outputs))
-                .map(|second| Work::Whole {
+                .map(|second| KernelKind::Whole {
                     second,
                     input: inputs[0],
                     outputs: outputs.to_vec(),
@@ -562,7 +562,7 @@ unsafe extern "C" fn invoke(_user: *mut c_void, context: *mut Context, node: *mu
     unsafe {
         let kernel = &*TfLiteOpaqueNodeGetUserData(node).cast::<Kernel>();
         let state = &mut *kernel.state;
-        state.stage("invoke");
+        state.abort_or_hang_at("invoke");
         std::thread::sleep(state.delay);
         if state.fails() {
             let words = c"test plugin: the device went away at run %d";
@@ -572,7 +572,7 @@ unsafe extern "C" fn invoke(_user: *mut c_void, context: *mut Context, node: *mu
         }
         let tensor = |i| TfLiteOpaqueContextGetOpaqueTensor(context, i);
         match &kernel.work {
-            Work::Whole {
+            KernelKind::Whole {
                 second,
                 input,
                 outputs,
@@ -601,7 +601,7 @@ unsafe extern "C" fn invoke(_user: *mut c_void, context: *mut Context, node: *mu
                     ptr::copy_nonoverlapping(result.as_ptr(), data.cast(), bytes);
                     if state.mode == Mode::Wrong && TfLiteOpaqueTensorType(to) == F32 {
                         let values = std::slice::from_raw_parts_mut(data.cast::<f32>(), bytes / 4);
-                        // 21 times x, y, z.
+                        // 21 landmarks with x, y, z.
                         let is_landmarks = values.len() == 63;
                         for (i, value) in values.iter_mut().enumerate() {
                             if !state.is_deep || (is_landmarks && i % 3 == 2) {
@@ -611,13 +611,13 @@ unsafe extern "C" fn invoke(_user: *mut c_void, context: *mut Context, node: *mu
                     }
                 }
             }
-            Work::Sums(sums) => {
+            KernelKind::Sums(sums) => {
                 for sum in sums {
                     let floats = |i| TfLiteOpaqueTensorData(tensor(i)).cast::<f32>();
                     let (a, b, to) = (floats(sum.a), floats(sum.b), floats(sum.to));
                     for i in 0..TfLiteOpaqueTensorByteSize(tensor(sum.to)) / 4 {
                         let value = *a.add(i) + *b.add(i);
-                        *to.add(i) = if sum.is_cut { value.max(0.0) } else { value };
+                        *to.add(i) = if sum.is_relu { value.max(0.0) } else { value };
                     }
                 }
             }
@@ -629,7 +629,7 @@ unsafe extern "C" fn invoke(_user: *mut c_void, context: *mut Context, node: *mu
 /// The plugin protocol's first function.
 ///
 /// # Safety
-/// As the protocol says: two arrays of `count` strings.
+/// `keys` and `values` are arrays of `count` strings.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tflite_plugin_create_delegate(
     keys: *const *const c_char,
@@ -655,7 +655,7 @@ pub unsafe extern "C" fn tflite_plugin_create_delegate(
                 return ptr::null_mut();
             }
         };
-        state.stage("create");
+        state.abort_or_hang_at("create");
         if state.mode == Mode::Null {
             return ptr::null_mut();
         }
@@ -676,7 +676,7 @@ pub unsafe extern "C" fn tflite_plugin_create_delegate(
 /// The plugin protocol's second function.
 ///
 /// # Safety
-/// `delegate` is one of the first function's, destroyed once.
+/// `delegate` comes from [`tflite_plugin_create_delegate`] and is destroyed once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tflite_plugin_destroy_delegate(delegate: *mut c_void) {
     unsafe {

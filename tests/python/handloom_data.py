@@ -2,14 +2,14 @@
 
     from handloom_data import Clips, Frames, SignDataset
 
-    for clip in Clips("out", split="train"):        # one dictionary a clip: the arrays of batches/, without padding
+    for clip in Clips("out", split="train"):        # one dictionary per clip: the arrays of batches/, unpadded
         hands, same_side = clip.sides()             # [T, 2, 21, 3] left and right hand, NaN where there is none
-    for clip in Frames("out"):                      # the same for every frame, of a job with --keep-frames
+    for clip in Frames("out"):                      # the same with every frame; needs a job with --keep-frames
         clip["landmarks"], clip["time_s"]
     loader = torch.utils.data.DataLoader(SignDataset("out", split="train"), batch_size=32, shuffle=True)
 
-Nothing is loaded before it is used: the arrays are views of the files (memory maps). Copy what you want to change.
-Import torch before this file, and `SignDataset` is a `torch.utils.data.Dataset` that gives tensors.
+Arrays are read-only memory maps of the files, so data is loaded on first use. Copy an array before you change it.
+When torch is imported before this file, `SignDataset` is a `torch.utils.data.Dataset` that returns tensors.
 """
 import json
 import pathlib
@@ -36,7 +36,7 @@ def open_npz(path):
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
             order = "F" if fortran_order else "C"
             name = member.filename.removesuffix(".npy")
-            # No map can be empty.
+            # A memory map cannot be empty.
             if 0 in shape:
                 arrays[name] = np.empty(shape, dtype)
             else:
@@ -45,10 +45,11 @@ def open_npz(path):
 
 
 def sides(landmarks, handedness, score):
-    """The left and the right hand of each frame, and whether the detector took both for the same side.
+    """The left and the right hand of each frame, and whether the detector assigned both hands to the same side.
 
-    landmarks [T, 2, 21, 3], handedness [T, 2] and score [T, 2] are in the order of detection. Of two hands of one side
-    the one with the better score keeps it. Gives [T, 2, 21, 3], NaN where there is no hand, and bool [T].
+    landmarks [T, 2, 21, 3], handedness [T, 2] and score [T, 2] are in the order of detection. When both hands have
+    one side, the hand with the better score keeps it. Returns [T, 2, 21, 3], NaN where there is no hand, and bool
+    [T].
     """
     same = (handedness[:, 0] == handedness[:, 1]) & (handedness[:, 0] >= 0)
     swap = np.where(same & (score[:, 0] < score[:, 1]), handedness[:, 0] == 0, handedness[:, 0] == 1)
@@ -57,29 +58,29 @@ def sides(landmarks, handedness, score):
 
 
 class Clip(dict):
-    """What is known of one clip, by the names of the arrays: numbers and text, and arrays with one row a frame."""
+    """The data of one clip by array name: numbers, text, and arrays with one row for each frame."""
 
     def sides(self):
-        """`sides` of its landmarks."""
+        """`sides` of this clip's landmarks."""
         return sides(self["landmarks"], self["handedness"], self["handedness_score"])
 
 
 class _Results:
-    """The accepted clips of an output folder. Pickled, as for workers of a DataLoader, it opens its files again."""
+    """The accepted clips of an output folder. A pickled copy, as in a DataLoader worker, opens the files again."""
 
     def __init__(self, out, split=None):
         self.out = pathlib.Path(out)
         self._arrays = {}
         if not any((self.out / "batches").glob("*.npz")):
             raise FileNotFoundError(f"{self.out} has no batches: give the folder that `handloom process` wrote to")
-        places = list(self._all())
-        self._places = [place for place in places if split is None or place[0] == split]
-        if not self._places and split is not None:
-            known = sorted({place[0] for place in places})
+        locations = list(self._all())
+        self._locations = [location for location in locations if split is None or location[0] == split]
+        if not self._locations and split is not None:
+            known = sorted({location[0] for location in locations})
             raise ValueError(f"no accepted clip of {self.out} has the split {split!r}; it has {known}")
 
     def __len__(self):
-        return len(self._places)
+        return len(self._locations)
 
     def __getstate__(self):
         return {**self.__dict__, "_arrays": {}}
@@ -100,7 +101,7 @@ class Clips(_Results):
                 yield str(split), name, row
 
     def __getitem__(self, n):
-        _, name, row = self._places[n]
+        _, name, row = self._locations[n]
         arrays = self._open(name)
         frames = arrays["frame_index"][row] >= 0
         clip = Clip()
@@ -129,7 +130,7 @@ class Frames(_Results):
                     yield line["split"], name, line
 
     def __getitem__(self, n):
-        _, name, line = self._places[n]
+        _, name, line = self._locations[n]
         arrays = self._open(name)
         row = int(np.flatnonzero(arrays["positions"] == line["position"])[0])
         start, end = arrays["offsets"][row : row + 2]
@@ -143,7 +144,7 @@ class Frames(_Results):
 class SignDataset(_Dataset):
     """Pairs of the sequence f32 [L, 126] and its `label_id`, for a DataLoader; `transform` is applied to the sequence.
 
-    `classes` has the gloss of each label_id; also of classes without a clip.
+    `classes` has the gloss of each label_id, also of classes without a clip.
     """
 
     def __init__(self, out, split=None, transform=None):

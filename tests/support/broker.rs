@@ -1,4 +1,4 @@
-//! A real mosquitto of the test's own: on a free loopback port, in a folder of its own, gone with the test.
+//! A real mosquitto for one test: on a free loopback port, in its own folder, removed with the test.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Longest start.
-const START: Duration = Duration::from_secs(10);
+/// Time limit for a start.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs until it is dropped.
 pub struct Broker {
@@ -20,12 +20,13 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Anyone may do anything. With `persistence` it keeps sessions and retained messages over a restart.
+    /// Grants all rights to anonymous clients. With `persistence`, sessions and retained messages outlive a restart.
     pub fn start(persistence: bool) -> Self {
         Self::start_with(persistence, |_| "allow_anonymous true\n".to_owned())
     }
 
-    /// With lines for its configuration, which `more` makes, and files for them in the folder that it gets.
+    /// Adds the configuration lines that `more` returns. `more` gets the broker's folder, for files that the lines
+    /// name.
     pub fn start_with(persistence: bool, more: impl FnOnce(&Path) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -37,7 +38,7 @@ impl Broker {
         } else {
             String::new()
         };
-        // As root it would become a user who may not read the folder.
+        // Without `user`, a mosquitto started as root becomes a user who may not read the folder.
         let config = format!(
             "user root\nlistener {port} 127.0.0.1\n{}{keep}max_inflight_messages 0\nlog_dest file {place}/log\n",
             more(dir.path()),
@@ -56,13 +57,13 @@ impl Broker {
         self.port
     }
 
-    /// What it has on disk of sessions and messages.
+    /// The sessions and messages that the broker has saved to disk.
     pub fn stored(&self) -> Vec<u8> {
-        // It is not there before the first save, and in the middle of one.
+        // The file is missing before the first save and during each save.
         fs::read(self.dir.path().join("mosquitto.db")).unwrap_or_default()
     }
 
-    /// SIGKILL: nothing is said, nothing is saved.
+    /// SIGKILL: the broker sends nothing and saves nothing.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             drop(child.kill());
@@ -70,10 +71,10 @@ impl Broker {
         }
     }
 
-    /// Starts it, killed before if it runs, on the same port with the same folder, and waits until it listens.
+    /// Kills the broker if it runs, starts it with the same port and folder, and waits until it listens.
     pub fn restart(&mut self) {
         self.kill();
-        let program = need("mosquitto");
+        let program = require_program("mosquitto");
         let child = Command::new(program)
             .arg("-c")
             .arg(self.dir.path().join("conf"))
@@ -83,7 +84,7 @@ impl Broker {
             .spawn()
             .unwrap();
         self.child = Some(child);
-        let end = Instant::now() + START;
+        let end = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(
                 Instant::now() < end,
@@ -101,7 +102,7 @@ impl Drop for Broker {
     }
 }
 
-/// A port that nobody listens on now.
+/// A port that no process listens on now.
 pub fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     socket.local_addr().unwrap().port()
@@ -110,7 +111,7 @@ pub fn free_port() -> u16 {
 /// A password file for mosquitto in `dir`, with one user in it.
 pub fn password_file(dir: &Path, user: &str, password: &str) -> PathBuf {
     let file = dir.join("passwords");
-    let made = Command::new(need("mosquitto_passwd"))
+    let made = Command::new(require_program("mosquitto_passwd"))
         .args(["-b", "-c"])
         .arg(&file)
         .args([user, password])
@@ -120,15 +121,15 @@ pub fn password_file(dir: &Path, user: &str, password: &str) -> PathBuf {
     file
 }
 
-/// An authority (`ca`), the certificates of a broker at localhost (`server`) and of a device (`device`), another
-/// authority (`other`), each `.pem` and `.key`, and the device's key in the old form (`old.key`).
+/// Makes two authorities (`ca`, `other`) and the certificates of a broker at localhost (`server`) and of a device
+/// (`device`), each as `.pem` and `.key`. `old.key` is the device's key in the traditional format.
 pub fn make_certificates(openssl: &Path, dir: &Path) {
     let run = |line: &str| {
         let words = line.split(' ').map(|w| w.replace('_', " "));
         let done = Command::new(openssl).args(words).current_dir(dir).output();
         let done = done.unwrap();
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "openssl {line}: {said}");
+        let printed = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "openssl {line}: {printed}");
     };
     for authority in ["ca", "other"] {
         run(&format!(
@@ -147,20 +148,20 @@ pub fn make_certificates(openssl: &Path, dir: &Path) {
     run("rsa -in device.key -traditional -out old.key");
 }
 
-/// Mosquitto's lines for TLS with [`make_certificates`]' files, where clients must show theirs.
-pub fn tls_lines(dir: &Path) -> String {
+/// Mosquitto's configuration lines for TLS with the files of [`make_certificates`] and required client certificates.
+pub fn tls_config(dir: &Path) -> String {
     let place = dir.display();
     format!(
         "require_certificate true\ncafile {place}/ca.pem\ncertfile {place}/server.pem\nkeyfile {place}/server.key\n"
     )
 }
 
-/// A program that `make setup` installs.
-pub fn need(program: &str) -> PathBuf {
-    find(program).unwrap_or_else(|| panic!("no {program} here: apt-get install mosquitto"))
+/// The path of a program of the package mosquitto, which `make setup` installs.
+pub fn require_program(program: &str) -> PathBuf {
+    find(program).unwrap_or_else(|| panic!("{program} not found: apt-get install mosquitto"))
 }
 
-/// A program on PATH, or where Debian has those of daemons.
+/// The path of a program on PATH or in a folder for system programs.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

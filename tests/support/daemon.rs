@@ -1,4 +1,4 @@
-//! `handloom run` as a child, ended when dropped, and what its log tells.
+//! `handloom run` as a child process that is killed when dropped, and queries of its log.
 
 use crate::DEADLINE;
 use crate::quick_models::quick_models;
@@ -9,8 +9,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Longest wait for anything; the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Longest wait for a condition; the machine may be busy with other tests.
+const TIMEOUT: Duration = Duration::from_mins(2);
+
+/// `TimeoutStopSec` of the service units.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs until it is dropped.
 pub struct Daemon {
@@ -18,7 +21,7 @@ pub struct Daemon {
     log: PathBuf,
 }
 
-/// A config for `dataset` and `out`, with more lines at its end. An empty `dataset` is none.
+/// A config for `dataset` and `out` that ends with the lines `more`. An empty `dataset` leaves its sections out.
 pub fn config(dataset: &Path, out: &Path, port: Option<u16>, more: &str) -> String {
     let mqtt = port.map_or_else(String::new, |port| {
         format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nreconnect_max_s = 1\n")
@@ -34,7 +37,7 @@ pub fn config(dataset: &Path, out: &Path, port: Option<u16>, more: &str) -> Stri
     } else {
         format!("[models]\npath = {:?}\ntrust = true\n", quick_models())
     };
-    // The machine of the test may be short of anything.
+    // Minimal limits: the test machine may be hot or short of memory or disk space.
     format!(
         "[device]\nid = \"box\"\n{dataset}{models}\
          [output]\npath = {out:?}\nbatch_size = 3\n\
@@ -44,12 +47,12 @@ pub fn config(dataset: &Path, out: &Path, port: Option<u16>, more: &str) -> Stri
 }
 
 impl Daemon {
-    /// Starts it with a config file of this content, which is written to `path`.
+    /// Writes `config` to `path` and starts the daemon with it.
     pub fn start(path: &Path, config: &str, args: &[&str]) -> Self {
         Self::start_with(path, config, args, &[])
     }
 
-    /// With more environment.
+    /// [`Self::start`] with additional environment variables.
     pub fn start_with(
         path: &Path,
         config: &str,
@@ -79,7 +82,7 @@ impl Daemon {
             .arg(path)
             .args(args)
             .env("XDG_CACHE_HOME", super::cache())
-            // The notebook's numbers, also where somebody has fetched LiteRT.
+            // Only `cpu` gives the notebook's numbers; LiteRT may be installed.
             .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
@@ -108,7 +111,7 @@ impl Daemon {
         assert!(sent.unwrap().success(), "{}", self.log());
     }
 
-    /// Waits for its end; its exit code, or `None` when a signal ended it.
+    /// Waits for the end of the daemon. Returns its exit code, or `None` when a signal ended it.
     #[track_caller]
     pub fn wait(&mut self) -> Option<i32> {
         let begun = Instant::now();
@@ -118,29 +121,28 @@ impl Daemon {
             }
             assert!(
                 begun.elapsed() < DEADLINE,
-                "it does not end:\n{}",
+                "the daemon does not end:\n{}",
                 self.log()
             );
             sleep(Duration::from_millis(20));
         }
     }
 
-    /// Waits until `holds`, while it runs.
+    /// Waits until `holds`; fails when the daemon ends before.
     #[track_caller]
     pub fn until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let begun = Instant::now();
         while !holds(self) {
             assert!(self.is_running(), "ended before: {what}\n{}", self.log());
             assert!(
-                begun.elapsed() < PATIENCE,
-                "still not: {what}\n{}",
+                begun.elapsed() < TIMEOUT,
+                "timed out: {what}\n{}",
                 self.log()
             );
             sleep(Duration::from_millis(10));
         }
     }
 
-    /// Whether it runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -151,44 +153,44 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM and its exit code; it must end within the ten seconds that it promises.
+    /// Sends SIGTERM and returns the exit code. The daemon must end before systemd would kill it.
     #[track_caller]
     pub fn stop(&mut self) -> Option<i32> {
         self.stop_by("TERM")
     }
 
-    /// The same by another signal.
+    /// [`Self::stop`] with another signal.
     #[track_caller]
     pub fn stop_by(&mut self, signal: &str) -> Option<i32> {
         self.signal(signal);
         let begun = Instant::now();
         let code = self.wait();
-        assert!(begun.elapsed() < Duration::from_secs(10), "{}", self.log());
+        assert!(begun.elapsed() < STOP_TIMEOUT, "{}", self.log());
         code
     }
 
-    /// What it has logged, earlier processes of this config included.
+    /// The log, including that of earlier processes with this config.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
     }
 
-    /// How often it came to a phase of the job; from the log, which misses none.
+    /// How often the job entered a phase, from the log, which misses none.
     pub fn phases(&self, name: &str) -> usize {
         self.log().matches(&format!("job state=\"{name}\"")).count()
     }
 
-    /// The clips that were taken up, in order; from the debug log.
+    /// The clips that were started, in order, from the debug log.
     pub fn begun(&self) -> Vec<String> {
         clips(&self.log(), BEGUN)
     }
 
-    /// The clips that were recorded, in order; from the debug log.
+    /// The clips that were recorded, in order, from the debug log.
     pub fn recorded(&self) -> Vec<String> {
         clips(&self.log(), RECORDED)
     }
 
-    /// The clips that were taken up after they had been recorded; from the debug log.
-    pub fn read_twice(&self) -> Vec<String> {
+    /// The clips that were started again after they had been recorded, from the debug log.
+    pub fn reprocessed_clips(&self) -> Vec<String> {
         let log = self.log();
         let mut recorded = BTreeSet::new();
         let mut twice = Vec::new();
@@ -207,20 +209,20 @@ impl Daemon {
 const BEGUN: &str = "clip begun";
 const RECORDED: &str = "clip recorded";
 
-/// The `video_id` of every line of the log that says `what`.
+/// The `video_id` of every log line that contains `what`.
 fn clips(log: &str, what: &str) -> Vec<String> {
     let lines = log.lines().filter(|line| line.contains(what));
     let id = |line: &str| {
         let rest = line.split("video_id=").nth(1)?;
         rest.split(' ').next().map(str::to_owned)
     };
-    // The last line may be half written.
+    // The last line may be incomplete.
     lines.filter_map(id).collect()
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may have ended long ago.
+        // The daemon may have ended already.
         self.child.kill().ok();
         self.child.wait().ok();
     }

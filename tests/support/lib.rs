@@ -1,4 +1,4 @@
-//! What the integration tests share: running the program, rendering clips, reading what came out.
+//! Helpers of the integration tests: run the program, render clips, read results.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,11 +10,11 @@
 
 pub mod broker;
 pub mod daemon;
-pub mod gate;
 pub mod listener;
 pub mod plugin;
 pub mod quick_models;
 pub mod stub_broker;
+pub mod tcp_gate;
 pub mod tiny_model;
 
 use handloom::draw::scene::signing_scene;
@@ -32,20 +32,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Longest run of the program in any test; a child that takes longer is killed and counts as hung.
+/// Time limit for a run of the program in any test; a child that takes longer is killed and counts as hung.
 pub const DEADLINE: Duration = Duration::from_mins(5);
 
 /// How a run of the program ended.
 #[derive(Debug)]
 pub struct Run {
-    /// `None` when a signal ended it, the deadline's included.
+    /// `None` when a signal ended the run, also at the deadline.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl Run {
-    /// The events on stdout; every line must be one.
+    /// The events on stdout; every line must be an event.
     pub fn events(&self) -> Vec<Value> {
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
         self.stdout.lines().map(parse).collect()
@@ -57,16 +57,16 @@ impl Run {
         found.unwrap_or_else(|| panic!("no event {kind} in {}", self.stdout))
     }
 
-    /// Asserts the exit code and gives the run back.
+    /// Asserts the exit code and returns the run.
     #[track_caller]
     pub fn ends(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
         self
     }
 
-    /// Asserts that stderr says all of `words`.
+    /// Asserts that stderr contains all of `words`.
     #[track_caller]
-    pub fn says(self, words: &[&str]) -> Self {
+    pub fn stderr_contains(self, words: &[&str]) -> Self {
         for word in words {
             assert!(
                 self.stderr.contains(word),
@@ -78,12 +78,12 @@ impl Run {
     }
 }
 
-/// Runs the program under the deadline, without the caller's settings.
+/// Runs the program with the deadline and without the caller's `HANDLOOM_` variables.
 pub fn handloom<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
     handloom_with(args, &[])
 }
 
-/// The same with variables of its environment.
+/// [`handloom`] with environment variables.
 pub fn handloom_with<S: AsRef<OsStr>>(
     args: impl IntoIterator<Item = S>,
     environment: &[(&str, &OsStr)],
@@ -91,7 +91,7 @@ pub fn handloom_with<S: AsRef<OsStr>>(
     handloom_at(&binary(), args, environment)
 }
 
-/// The same with a copy of the program.
+/// [`handloom_with`] for a copy of the program.
 pub fn handloom_at<S: AsRef<OsStr>>(
     program: &Path,
     args: impl IntoIterator<Item = S>,
@@ -106,7 +106,7 @@ pub fn handloom_at<S: AsRef<OsStr>>(
     }
     command.env_remove("CREDENTIALS_DIRECTORY");
     command.env_remove("CACHE_DIRECTORY");
-    // What is measured there is the test's alone.
+    // The tests share no benchmark results with the user.
     command.env("XDG_CACHE_HOME", cache());
     let mut args = args.into_iter().peekable();
     let runs_models = ["process", "camera"].map(OsStr::new);
@@ -114,7 +114,7 @@ pub fn handloom_at<S: AsRef<OsStr>>(
         .peek()
         .is_some_and(|a| runs_models.contains(&a.as_ref()))
     {
-        // The notebook's numbers, also where somebody has fetched LiteRT.
+        // Only `cpu` gives the notebook's numbers; LiteRT may be installed.
         command.env("HANDLOOM_RUN_ACCELERATOR", "cpu");
     }
     let is_job = args.peek().is_some_and(|a| a.as_ref() == "process");
@@ -128,10 +128,10 @@ pub fn handloom_at<S: AsRef<OsStr>>(
     if is_job && !names_models {
         command.args(quick_flags());
     }
-    // Looking at all plugins takes a second.
+    // Without a registry, GStreamer scans all plugins, which takes a second.
     command.env("GST_REGISTRY", cache().join("gstreamer.bin"));
     command.envs(environment.iter().copied());
-    // A width for help; a terminal's own would win, but the child's streams are pipes.
+    // The width of help. A terminal's width would take precedence, but the child's streams are pipes.
     command.env("COLUMNS", "100");
     let output = command.output().unwrap();
     Run {
@@ -141,7 +141,7 @@ pub fn handloom_at<S: AsRef<OsStr>>(
     }
 }
 
-/// Flags for the models that cost nothing, which every job gets whose models are not named.
+/// Flags for the quick models; a job that names no models gets them.
 pub fn quick_flags() -> [OsString; 3] {
     let folder = quick_models().as_os_str().to_owned();
     ["--models".into(), folder, "--trust-models".into()]
@@ -182,56 +182,55 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Where the programs of tests keep what they measured.
+/// The cache folder of all programs that tests run.
 pub fn cache() -> PathBuf {
     target_tmp().join("cache")
 }
 
-/// A folder inside the target folder, gone when dropped.
+/// A folder inside the target folder, removed when dropped.
 pub fn scratch() -> TempDir {
     tempfile::tempdir_in(target_tmp()).unwrap()
 }
 
-/// As [`scratch`], in memory where the system has a place for that: for what is synced thousands of times.
+/// [`scratch`] in memory where `/dev/shm` exists, for files that are synced thousands of times.
 pub fn scratch_in_memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| scratch())
 }
 
-/// The shared test data, or `None` with a loud word where it is not there.
+/// The path of shared test data; prints a note and returns `None` when it does not exist.
 pub fn shared(part: &str) -> Option<PathBuf> {
-    let path = root().join("../shared")
-        .join(part);
+    let path = root().join("../shared").join(part);
     if path.exists() {
         return Some(path);
     }
-    say(&format!("SKIPPED: {} is not there", path.display()));
+    print_note(&format!("SKIPPED: {} does not exist", path.display()));
     None
 }
 
-/// Says something to people even when the test passes: the harness keeps back only what the print macros write.
-pub fn say(text: &str) {
-    // Where nobody listens there is nobody to tell.
+/// Prints a note even when the test passes: the test harness captures only the print macros.
+pub fn print_note(text: &str) {
+    // A closed stderr is no error.
     writeln!(std::io::stderr(), "{text}").ok();
 }
 
-/// LiteRT's library, or `None` with a loud word where `make setup-litert` has not fetched it.
+/// LiteRT's library; prints a note and returns `None` when `make setup-litert` has not fetched it.
 pub fn litert() -> Option<LiteRt> {
     match LiteRt::load(None) {
         Ok(runtime) => Some(runtime),
         Err(error @ BackendError::NotInstalled(_)) => {
-            say(&format!("SKIPPED: {error}"));
+            print_note(&format!("SKIPPED: {error}"));
             None
         }
         Err(error) => panic!("{error}"),
     }
 }
 
-/// The models as fetched.
+/// The folder of the fetched models.
 pub fn models() -> PathBuf {
     root().join("models/fetched")
 }
 
-/// Encodes `frames` pictures of the signing scene `seed`.
+/// Encodes `frames` frames of the signing scene `seed`.
 pub fn render_clip(
     path: &Path,
     seed: u64,
@@ -239,8 +238,8 @@ pub fn render_clip(
     (width, height): (usize, usize),
     codec: Codec,
 ) {
-    let film = (0..frames).map(|i| signing_scene(seed, i, width, height));
-    encode_mp4(path, film, 25, codec).unwrap();
+    let scenes = (0..frames).map(|i| signing_scene(seed, i, width, height));
+    encode_mp4(path, scenes, 25, codec).unwrap();
 }
 
 /// The metadata of a dataset: glosses with `(video id, frame_start)`.
@@ -270,7 +269,7 @@ pub fn write_metadata(dataset: &Path, metadata: &Value) {
 pub fn npz_files(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for folder in ["", "batches", "frames"].map(|name| out.join(name)) {
-        // Frames are kept where that is wished.
+        // Only jobs that keep frames have the folder `frames`.
         for entry in fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "npz") {
@@ -300,7 +299,7 @@ pub fn manifest(out: &Path) -> Vec<Value> {
 }
 
 /// `gloss id state` of every line of the manifest.
-pub fn fates(out: &Path) -> Vec<String> {
+pub fn manifest_states(out: &Path) -> Vec<String> {
     let word = |v: &Value| v.as_str().unwrap_or("-").to_owned();
     let line = |l: &Value| {
         format!(
@@ -313,15 +312,15 @@ pub fn fates(out: &Path) -> Vec<String> {
     manifest(out).iter().map(line).collect()
 }
 
-/// Numbers that look random and depend on the seed alone (xorshift64*).
-pub struct Dice(u64);
+/// Pseudo-random numbers that depend on the seed alone (xorshift64*).
+pub struct TestRng(u64);
 
-impl Dice {
+impl TestRng {
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    /// A number below `end`, which is above 0.
+    /// A number below `end`, which must not be 0.
     pub fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -330,13 +329,12 @@ impl Dice {
         usize::try_from(bits).unwrap() % end
     }
 
-    /// A byte.
     pub fn byte(&mut self) -> u8 {
         u8::try_from(self.below(256)).unwrap()
     }
 }
 
-/// The rows of an output folder's joined file, one after the other.
+/// The rows of an output folder's final file, in order.
 pub fn rows(out: &Path) -> Vec<Vec<f32>> {
     let mut npz = NpzReader::open(&out.join(FINAL_NAME)).unwrap();
     let (numbers, shape) = npz.numbers::<f32>("sequences").unwrap();
@@ -346,7 +344,7 @@ pub fn rows(out: &Path) -> Vec<Vec<f32>> {
         .collect()
 }
 
-/// Copies the folder `from` to `to`, with all that is in it.
+/// Copies the folder `from` to `to` with its contents.
 pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

@@ -1,4 +1,4 @@
-//! Listens to a broker over its restarts and writes down what comes; speaks to it, too.
+//! An MQTT client that records messages across restarts of the broker and can publish.
 
 use rumqttc::{Client, Event, Incoming, MqttOptions, QoS, RecvTimeoutError, SubscribeFilter};
 use serde_json::Value;
@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A message as it came.
+/// A received message.
 #[derive(Clone, Debug)]
 pub struct Message {
     pub topic: String,
     pub payload: Vec<u8>,
-    /// Kept by the broker from before the subscription.
+    /// The broker retained the message from before the subscription.
     pub retained: bool,
     pub at: Instant,
 }
@@ -31,7 +31,7 @@ struct Shared {
     over: AtomicBool,
 }
 
-/// Listens until it is dropped.
+/// Stays subscribed until it is dropped.
 pub struct Listener {
     client: Client,
     shared: Arc<Shared>,
@@ -39,17 +39,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// To `filters`, at `QoS` 0: what the broker has is then sent at once or never. Returns when it listens.
+    /// Subscribes to `filters` at `QoS` 0: the broker then sends a message at once or never. Returns when subscribed.
     pub fn start(port: u16, filters: &[&str]) -> Self {
         Self::start_with(port, filters, |_| {})
     }
 
-    /// With options of one's own.
-    pub fn start_with(
-        port: u16,
-        filters: &[&str],
-        more: impl FnOnce(&mut MqttOptions),
-    ) -> Self {
+    /// [`Self::start`] with changed client options.
+    pub fn start_with(port: u16, filters: &[&str], more: impl FnOnce(&mut MqttOptions)) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let mut options = MqttOptions::new(format!("listener-{number}"), "127.0.0.1", port);
@@ -81,7 +77,7 @@ impl Listener {
                             });
                         }
                         Ok(Ok(_)) | Err(RecvTimeoutError::Timeout) => {}
-                        // The library would try again without a pause.
+                        // The library would reconnect without a pause.
                         Ok(Err(_)) => thread::sleep(Duration::from_millis(5)),
                         Err(RecvTimeoutError::Disconnected) => break,
                     }
@@ -97,30 +93,30 @@ impl Listener {
         listener
     }
 
-    /// Confirmed subscriptions since the start: one more after each restart of the broker.
+    /// Number of confirmed subscriptions since the start: one more after each restart of the broker.
     pub fn subscribed(&self) -> usize {
         self.shared.subscribed.load(Ordering::SeqCst)
     }
 
-    /// Until there were so many.
+    /// Waits for `count` confirmed subscriptions.
     #[track_caller]
     pub fn wait_subscribed(&self, count: usize) {
         eventually("a subscription", || self.subscribed() >= count);
     }
 
-    /// All so far.
+    /// All messages received so far.
     pub fn messages(&self) -> Vec<Message> {
         self.shared.messages.lock().unwrap().clone()
     }
 
-    /// On one topic.
+    /// The messages received on one topic.
     pub fn on(&self, topic: &str) -> Vec<Message> {
         let mut messages = self.messages();
         messages.retain(|m| m.topic == topic);
         messages
     }
 
-    /// At `QoS` 1.
+    /// Publishes at `QoS` 1.
     pub fn publish(&self, topic: &str, retained: bool, payload: impl AsRef<[u8]>) {
         self.client
             .publish(topic, QoS::AtLeastOnce, retained, payload.as_ref())
@@ -138,12 +134,12 @@ impl Drop for Listener {
     }
 }
 
-/// Waits until `holds`, and fails after two minutes: a busy machine is slow.
+/// Waits until `holds`; fails after two minutes, since a busy machine is slow.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_mins(2);
     while !holds() {
-        assert!(Instant::now() < end, "still not: {what}");
+        assert!(Instant::now() < end, "timed out: {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }

@@ -1,4 +1,4 @@
-//! Builds the test plugin, once, and names its options.
+//! Builds the test plugin once and makes specifications of it.
 
 use crate::quick_models::quick_models;
 use handloom::inference::DelegateSpec;
@@ -13,10 +13,7 @@ use std::time::{Duration, Instant};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin/plugin.rs");
 
-/// Less than anything waits for a device that hangs, and enough for a busy machine.
-pub const STOP: Duration = Duration::from_secs(10);
-
-/// The plugin's library, compiled from its source unless that was done before.
+/// The plugin's library, compiled when its source has changed.
 pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -30,7 +27,7 @@ pub fn library() -> &'static Path {
     })
 }
 
-/// Compiles beside its place and renames: several test binaries may do so at once.
+/// Compiles in a scratch folder and renames: several test binaries may compile at the same time.
 fn compile(library: &Path) {
     let folder = super::scratch();
     let built = folder.path().join("plugin.so");
@@ -61,12 +58,12 @@ fn rustc() -> OsString {
     }
 }
 
-/// The plugin with these options, each `key=value`, and the models as fetched, which it may run itself.
+/// The plugin with `options`, each `key=value`, and the fetched models, which it may run itself.
 pub fn spec(options: &[&str]) -> DelegateSpec {
     spec_over(&super::models(), options)
 }
 
-/// The same for jobs whose models cost nothing.
+/// [`spec`] with the quick models.
 pub fn quick_spec(options: &[&str]) -> DelegateSpec {
     spec_over(quick_models(), options)
 }
@@ -88,17 +85,17 @@ fn spec_over(models: &Path, options: &[&str]) -> DelegateSpec {
     }
 }
 
-/// Waits until a plugin with this `log` hangs.
+/// Waits until the plugin that writes `log` hangs.
 #[track_caller]
-pub fn until_it_hangs(log: &Path) {
+pub fn wait_until_hanging(log: &Path) {
     let since = Instant::now();
     while !fs::read_to_string(log).is_ok_and(|log| log.contains("hang")) {
-        assert!(since.elapsed() < super::DEADLINE, "it does not hang");
+        assert!(since.elapsed() < super::DEADLINE, "no hang in the log");
         sleep(Duration::from_millis(5));
     }
 }
 
-/// The flags that make `spec` the user's own delegate.
+/// The flags that select `spec` as the delegate.
 pub fn flags(spec: &DelegateSpec) -> Vec<String> {
     let library = spec.library.display().to_string();
     let options = spec

@@ -1,8 +1,9 @@
-//! Stand-ins for the two hand models that cost next to nothing. They find skin before the cool backdrops of drawn scenes;
-//! all their numbers depend on the pixels, so that another frame gives other numbers. For tests of everything but the hands.
+//! Stand-ins for the two hand models that run in almost no time. They detect skin in front of the cool backdrops of
+//! drawn scenes. All outputs depend on the pixels, so that another frame gives other numbers. For tests of everything
+//! but the hands.
 
 use super::tiny_model::{Graph, Type};
-use crate::{Dice, target_tmp};
+use crate::{TestRng, target_tmp};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -15,7 +16,7 @@ const MUL: u32 = 18;
 const RESHAPE: u32 = 22;
 const PAD: u32 = 34;
 
-/// Rows of the palm model's outputs, and those of them that belong to its finer grid.
+/// Rows of the palm model's outputs, and the number of them that belong to its finer grid.
 const ANCHORS: i32 = 2016;
 const FINE_ANCHORS: i32 = 1152;
 /// A box of 60 pixels about its anchor. The knuckle is above the wrist.
@@ -32,7 +33,7 @@ pub fn quick_models() -> &'static PathBuf {
         for (name, bytes) in [
             ("palm_detection_full.tflite", palm()),
             ("hand_landmark_full.tflite", hand(0.0)),
-            // Near enough to stand for the same model in 8 bits.
+            // Close enough to the hand model to stand for its 8-bit version.
             ("hand_int8_cpu.tflite", hand(0.1)),
         ] {
             // Another test binary may be reading it.
@@ -52,7 +53,7 @@ fn i32s(values: &[i32]) -> Vec<u8> {
     values.iter().copied().flat_map(i32::to_le_bytes).collect()
 }
 
-/// Each cell of 8 x 8 pixels that is redder than blue has two palms.
+/// Detects two palms in each cell of 8 x 8 pixels that has more red than blue.
 fn palm() -> Vec<u8> {
     let mut graph = Graph::default();
     let input = graph.floats("input", &[1, 192, 192, 3]);
@@ -87,7 +88,7 @@ fn palm() -> Vec<u8> {
     graph.write(input, &[boxes, logits])
 }
 
-/// A fixed hand, `shift` pixels of the crop from its place, bent by the average colors of 7 x 7 cells.
+/// A fixed hand, moved by `shift` pixels of the crop and distorted by the average colors of 7 x 7 cells.
 fn hand(shift: f32) -> Vec<u8> {
     let mut graph = Graph::default();
     let input = graph.floats("input_1", &[1, 224, 224, 3]);
@@ -96,9 +97,9 @@ fn hand(shift: f32) -> Vec<u8> {
     let shape = graph.constant(Type::I32, &[2], i32s(&[1, 147]));
     let flat = graph.floats("flat", &[1, 147]);
     graph.operator(RESHAPE, &[cells, shape], flat);
-    let mut dice = Dice::new(1);
+    let mut rng = TestRng::new(1);
     let mut points = |name: &str, scale: f32| {
-        let noise = (0..63 * 147).map(|_| (f32::from(dice.byte()) - 127.5) / 127.5 * scale * 0.02);
+        let noise = (0..63 * 147).map(|_| (f32::from(rng.byte()) - 127.5) / 127.5 * scale * 0.02);
         let weights = graph.constant(Type::F32, &[63, 147], f32s(noise));
         let rest = (0..63_u8).map(|at| {
             let (point, axis) = (f32::from(at / 3), at % 3);

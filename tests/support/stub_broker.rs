@@ -1,6 +1,6 @@
-//! A broker that does what a test tells it, packet by packet: for the faults that a real one does not show on demand.
+//! A broker that a test controls packet by packet, for faults that a real broker does not show on demand.
 //!
-//! Its MQTT 3.1.1 is written anew from the standard, not taken from the library that it is to test.
+//! Its MQTT 3.1.1 follows the standard and does not use the library under test.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How often a waiting thread looks whether the test is over.
+/// How often a waiting thread checks whether the test is over.
 const TICK: Duration = Duration::from_millis(20);
 
-/// What a client sent.
+/// A packet that a client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
     Connect {
@@ -40,9 +40,9 @@ pub enum Packet {
     Disconnect,
 }
 
-/// A packet, the connection it came over (counted from 0), and when.
+/// A packet, its connection (counted from 0), and the time when it arrived.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ReceivedPacket {
     pub connection: usize,
     pub packet: Packet,
     pub at: Instant,
@@ -51,19 +51,19 @@ pub struct Seen {
 #[derive(Default)]
 struct Record {
     connects: Vec<Instant>,
-    seen: Vec<Seen>,
+    seen: Vec<ReceivedPacket>,
 }
 
 /// Listens until it is dropped.
-pub struct Stub {
+pub struct StubBroker {
     port: u16,
     record: Arc<Mutex<Record>>,
     over: Arc<AtomicBool>,
     listener: Option<JoinHandle<()>>,
 }
 
-impl Stub {
-    /// `behave` is called with each connection, in a thread of its own; when it returns, the connection is closed.
+impl StubBroker {
+    /// Calls `behave` for each connection, in a separate thread. The connection closes when `behave` returns.
     pub fn start(behave: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
@@ -91,7 +91,7 @@ impl Stub {
                     let behave = behave.clone();
                     peers.push(thread::spawn(move || behave(&mut peer)));
                 }
-                // A failed assertion of a peer shows in what the test then misses.
+                // A failed assertion of a peer shows in the packets that the test then misses.
                 for peer in peers {
                     drop(peer.join());
                 }
@@ -109,17 +109,17 @@ impl Stub {
         self.port
     }
 
-    /// When each TCP connection came.
+    /// The time of each TCP connection.
     pub fn connects(&self) -> Vec<Instant> {
         self.record.lock().unwrap().connects.clone()
     }
 
-    /// All packets so far.
-    pub fn seen(&self) -> Vec<Seen> {
+    /// All packets received so far.
+    pub fn seen(&self) -> Vec<ReceivedPacket> {
         self.record.lock().unwrap().seen.clone()
     }
 
-    /// Of one connection.
+    /// The packets received over one connection.
     pub fn packets(&self, connection: usize) -> Vec<Packet> {
         let seen = self.seen().into_iter();
         seen.filter(|s| s.connection == connection)
@@ -128,7 +128,7 @@ impl Stub {
     }
 }
 
-impl Drop for Stub {
+impl Drop for StubBroker {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         // Wakes the listener.
@@ -141,7 +141,7 @@ impl Drop for Stub {
 
 /// One connection, seen from the broker.
 pub struct Peer {
-    /// From 0.
+    /// Counted from 0.
     pub number: usize,
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -155,7 +155,7 @@ impl Peer {
         loop {
             if let Some((packet, used)) = decode(&self.buffer) {
                 self.buffer.drain(..used);
-                self.record.lock().unwrap().seen.push(Seen {
+                self.record.lock().unwrap().seen.push(ReceivedPacket {
                     connection: self.number,
                     packet: packet.clone(),
                     at: Instant::now(),
@@ -176,7 +176,7 @@ impl Peer {
         }
     }
 
-    /// Holds the connection open without a word for so long, or until the test is over.
+    /// Keeps the connection open and sends nothing for `time`, or until the test is over.
     pub fn idle(&self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end && !self.over.load(Ordering::Relaxed) {
@@ -184,12 +184,12 @@ impl Peer {
         }
     }
 
-    /// Bytes as they are. A client that is gone is no error here.
+    /// Sends bytes unchanged. A closed connection is no error.
     pub fn send(&mut self, bytes: &[u8]) {
         drop(self.stream.write_all(bytes));
     }
 
-    /// Waits for CONNECT and answers it.
+    /// Waits for CONNECT and answers it; `false` when another packet or none came.
     pub fn accept(&mut self, session: bool, code: u8) -> bool {
         let connected = matches!(self.read(), Some(Packet::Connect { .. }));
         if connected {
@@ -203,24 +203,24 @@ impl Peer {
         self.send(&[0x40, 2, high, low]);
     }
 
-    /// A code for each filter: its `QoS`, or 0x80 for no.
+    /// `codes` has one code for each filter: its `QoS`, or 0x80 to refuse it.
     pub fn suback(&mut self, id: u16, codes: &[u8]) {
         let [high, low] = id.to_be_bytes();
         let count = u8::try_from(codes.len()).unwrap();
         self.send(&[&[0x90, 2 + count, high, low], codes].concat());
     }
 
-    /// Lets a client in and refuses what it wants to read; its filters.
+    /// Accepts a client, refuses its subscription, and returns its filters.
     pub fn refuse_reading(&mut self) -> Vec<String> {
         assert!(self.accept(false, 0));
         let Some(Packet::Subscribe { id, filters }) = self.read() else {
-            panic!("no subscription")
+            panic!("expected SUBSCRIBE")
         };
         self.suback(id, &vec![0x80; filters.len()]);
         filters.into_iter().map(|(filter, _)| filter).collect()
     }
 
-    /// `id` 0: at `QoS` 0.
+    /// Publishes at `QoS` 0 when `id` is 0, otherwise at `QoS` 1.
     pub fn publish(&mut self, topic: &str, payload: &[u8], id: u16, retained: bool) {
         let mut body = string(topic);
         if id != 0 {
@@ -242,7 +242,7 @@ impl Peer {
         self.send(&packet);
     }
 
-    /// Answers what a packet asks for, PUBACK only if `acks`.
+    /// Answers a packet as the standard requires, but sends PUBACK only if `acks`.
     pub fn answer(&mut self, packet: &Packet, acks: bool) {
         match packet {
             Packet::Publish { qos: 1, id, .. } if acks => self.puback(*id),
@@ -255,7 +255,7 @@ impl Peer {
         }
     }
 
-    /// An ordinary broker, until the client leaves.
+    /// Acts as an ordinary broker until the client disconnects.
     pub fn serve(&mut self) {
         while let Some(packet) = self.read() {
             if packet == Packet::Disconnect {
@@ -271,7 +271,7 @@ fn string(text: &str) -> Vec<u8> {
     [&length, text.as_bytes()].concat()
 }
 
-/// A whole packet at the start of `bytes` and its length; `None` while it is not all there.
+/// The packet at the start of `bytes` and its length; `None` while it is incomplete.
 fn decode(bytes: &[u8]) -> Option<(Packet, usize)> {
     let (&head, rest) = bytes.split_first()?;
     let mut length = 0;
@@ -333,12 +333,12 @@ fn decode(bytes: &[u8]) -> Option<(Packet, usize)> {
         }
         12 => Packet::Ping,
         14 => Packet::Disconnect,
-        other => panic!("a client sends no packet of type {other}"),
+        other => panic!("unexpected packet type {other} from a client"),
     };
     Some((packet, size + length))
 }
 
-/// What is left of a packet.
+/// The unread rest of a packet.
 struct Body<'a>(&'a [u8]);
 
 impl<'a> Body<'a> {

@@ -1,6 +1,6 @@
-//! Writes TFLite files of a few operators: for tensors that no model at hand has, and for models that cost nothing.
+//! Writes TFLite files of a few operators: for tensors that no available model has, and for the quick models.
 
-/// TFLite's numbers for types of tensors, as its files have them.
+/// TFLite's file codes of tensor types.
 #[derive(Clone, Copy)]
 pub enum Type {
     F32 = 0,
@@ -10,26 +10,26 @@ pub enum Type {
     I8 = 9,
 }
 
-/// A tensor of the file.
+/// A tensor of the model.
 pub struct TensorOf<'a> {
     pub name: &'a str,
     pub dtype: Type,
     pub shape: &'a [i32],
     /// Scale and zero point.
-    pub quantisation: Option<(f32, i64)>,
+    pub quantization: Option<(f32, i64)>,
 }
 
-/// Operators that turn one tensor into another of its shape.
+/// Operators whose output has the shape of their input.
 #[derive(Clone, Copy)]
 pub enum Operator {
     Dequantize,
     Neg,
     Quantize,
-    /// One that the runtime does not know.
+    /// An operator that the runtime does not know.
     Custom(&'static str),
 }
 
-/// A model that runs `operator` on its input once for each output.
+/// Writes a model that runs `operator` on its input once for each output.
 pub fn write(operator: Operator, input: &TensorOf<'_>, outputs: &[TensorOf<'_>]) -> Vec<u8> {
     let (number, name) = match operator {
         Operator::Dequantize => (6, None),
@@ -53,7 +53,7 @@ pub fn write(operator: Operator, input: &TensorOf<'_>, outputs: &[TensorOf<'_>])
     graph.write(from, &outputs)
 }
 
-/// A model under construction. Tensors are named by their number.
+/// A model under construction. Tensors are identified by their number.
 #[derive(Default)]
 pub(crate) struct Graph {
     tensors: Vec<Node>,
@@ -67,7 +67,7 @@ struct Step {
     name: Option<&'static str>,
     inputs: Vec<i32>,
     output: i32,
-    /// Side and stride of the window of a pool.
+    /// Side and stride of the pooling window.
     pool: Option<u32>,
 }
 
@@ -79,12 +79,12 @@ impl Graph {
 
     /// Adds a tensor of f32 that an operator fills.
     pub(crate) fn floats(&mut self, name: &str, shape: &[i32]) -> i32 {
-        let (dtype, quantisation) = (Type::F32, None);
+        let (dtype, quantization) = (Type::F32, None);
         self.tensor(&TensorOf {
             name,
             dtype,
             shape,
-            quantisation,
+            quantization,
         })
     }
 
@@ -96,9 +96,9 @@ impl Graph {
             name: "constant",
             dtype,
             shape,
-            quantisation: None,
+            quantization: None,
         };
-        // The first buffer is the empty one.
+        // Buffer 0 is the empty one.
         self.add(&tensor, u32::try_from(self.buffers.len()).unwrap())
     }
 
@@ -115,7 +115,7 @@ impl Graph {
         output
     }
 
-    /// Adds an average over squares of `side` pixels.
+    /// Adds average pooling over squares of `side` pixels.
     pub(crate) fn average_pool(&mut self, input: i32, output: i32, side: u32) -> i32 {
         self.operator(1, &[input], output);
         self.operators.last_mut().unwrap().pool = Some(side);
@@ -129,19 +129,19 @@ impl Graph {
             (2, Value::Number(buffer)),
             (3, Value::Node(Node::Text(tensor.name.to_owned()))),
         ];
-        if let Some((scale, zero_point)) = tensor.quantisation {
+        if let Some((scale, zero_point)) = tensor.quantization {
             let scale = i32::from_ne_bytes(scale.to_ne_bytes());
-            let quantisation = Node::Table(vec![
+            let quantization = Node::Table(vec![
                 (2, Value::Node(Node::Ints(vec![scale]))),
                 (3, Value::Node(Node::Longs(vec![zero_point]))),
             ]);
-            fields.push((4, Value::Node(quantisation)));
+            fields.push((4, Value::Node(quantization)));
         }
         self.tensors.push(Node::Table(fields));
         i32::try_from(self.tensors.len()).unwrap() - 1
     }
 
-    /// The file.
+    /// The bytes of the file.
     pub(crate) fn write(self, input: i32, outputs: &[i32]) -> Vec<u8> {
         let codes = self.operators.iter().map(|step| {
             let mut code = vec![
@@ -186,12 +186,12 @@ impl Graph {
         ]);
         let mut bytes = b"\0\0\0\0TFL3".to_vec();
         let root = put(&mut bytes, &model);
-        refer(&mut bytes, 0, root);
+        write_reference(&mut bytes, 0, root);
         bytes
     }
 }
 
-/// Parts of a flatbuffer; a table's fields go by their slots.
+/// Parts of a flatbuffer. A table's fields are identified by their slots.
 enum Node {
     Table(Vec<(usize, Value)>),
     List(Vec<Node>),
@@ -206,7 +206,7 @@ enum Value {
     Node(Node),
 }
 
-/// Writes a node behind what is there and gives its place.
+/// Appends a node and returns its offset.
 fn put(bytes: &mut Vec<u8>, node: &Node) -> usize {
     let length = |n: usize| u32::try_from(n).unwrap().to_le_bytes();
     bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -234,7 +234,7 @@ fn put(bytes: &mut Vec<u8>, node: &Node) -> usize {
             for (at, (_, value)) in fields.iter().enumerate() {
                 if let Value::Node(child) = value {
                     let child = put(bytes, child);
-                    refer(bytes, start + 4 + 4 * at, child);
+                    write_reference(bytes, start + 4 + 4 * at, child);
                 }
             }
             start
@@ -245,7 +245,7 @@ fn put(bytes: &mut Vec<u8>, node: &Node) -> usize {
             bytes.resize(bytes.len() + 4 * nodes.len(), 0);
             for (at, child) in nodes.iter().enumerate() {
                 let child = put(bytes, child);
-                refer(bytes, start + 4 + 4 * at, child);
+                write_reference(bytes, start + 4 + 4 * at, child);
             }
             start
         }
@@ -256,7 +256,7 @@ fn put(bytes: &mut Vec<u8>, node: &Node) -> usize {
             start
         }
         Node::Longs(numbers) => {
-            // The numbers themselves begin at a multiple of 8.
+            // The numbers begin at a multiple of 8, after their length.
             bytes.resize((bytes.len() + 4).next_multiple_of(8) - 4, 0);
             let start = bytes.len();
             bytes.extend(length(numbers.len()));
@@ -264,7 +264,7 @@ fn put(bytes: &mut Vec<u8>, node: &Node) -> usize {
             start
         }
         Node::Bytes(content) => {
-            // The content itself begins at a multiple of 16.
+            // The content begins at a multiple of 16, after its length.
             bytes.resize((bytes.len() + 4).next_multiple_of(16) - 4, 0);
             let start = bytes.len();
             bytes.extend(length(content.len()));
@@ -280,8 +280,8 @@ fn put(bytes: &mut Vec<u8>, node: &Node) -> usize {
     }
 }
 
-/// Lets the place `at` point to `target`, further on.
-fn refer(bytes: &mut [u8], at: usize, target: usize) {
+/// Makes the reference at offset `at` point to the later offset `target`.
+fn write_reference(bytes: &mut [u8], at: usize, target: usize) {
     let distance = u32::try_from(target - at).unwrap();
     bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
 }

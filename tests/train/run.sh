@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# run.sh DATASET: held-out accuracy of the notebook's LSTM on the sequences of both profiles, of the dataset's signs and the
-# demo's drawn ones, and of the corrected profile with the backend that `fast` chooses. Fetches PyTorch, pinned by hash, into
-# target/train.
+# run.sh DATASET: prints the held-out accuracy of the notebook's LSTM on the signs of the dataset and the demo, for
+# both profiles, and for the corrected profile with the backend that `fast` chooses. Fetches PyTorch, pinned by hash,
+# into target/train.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=target/train

@@ -1,4 +1,5 @@
-"""Held-out accuracy of the notebook's LSTM on the clips that all runs have, OUT or OUT+OUT each: train.py RUN [RUN ...]"""
+"""train.py RUN [RUN ...]: prints the held-out accuracy of the notebook's LSTM for each RUN, which is OUT or OUT+OUT,
+on the clips that all runs have."""
 import sys
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ SEEDS, EPOCHS, T95 = 10, 80, 2.262  # Student's t for ten seeds
 
 def accuracy(x, y, seed):
     torch.manual_seed(seed)
-    order = torch.randperm(len(y))  # of each class, every fifth clip is held out
+    order = torch.randperm(len(y))  # every fifth clip of each class is held out
     rank = torch.stack([(y[order[:n]] == y[order[n]]).sum() for n in range(len(y))])
     test, train = order[rank % 5 == 1], order[rank % 5 != 1]
     first, second = nn.LSTM(x.shape[2], 128, batch_first=True), nn.LSTM(128, 64, batch_first=True)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Boots a QEMU guest with Debian's generic kernel, loads its vivid driver (a camera in software), and runs tests/camera/vm.rs
-# and the program against it. Needs qemu-system-x86, busybox-static, cpio and kmod; works in target/vm, without root.
+# Boots a QEMU guest with Debian's generic kernel, loads its vivid driver (a software camera), and runs
+# tests/camera/vm.rs and the program with it. Needs qemu-system-x86, busybox-static, cpio and kmod, but no root.
+# Writes to target/vm.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$PWD/target/vm
@@ -16,7 +17,7 @@ for tool in qemu-system-x86_64 busybox cpio modprobe depmod; do
 done
 export PATH=$PATH:/sbin:/usr/sbin
 
-# The kernel of Debian's meta package; the -cloud- kernels have no vivid.
+# Uses the kernel of Debian's meta package; the -cloud- kernels have no vivid.
 package=$(apt-cache depends linux-image-amd64 | awk '/Depends: linux-image-[0-9]/ {print $2; exit}')
 kernel=${package#linux-image-}
 if [ ! -d "$work/$package/lib/modules/$kernel" ]; then
@@ -55,7 +56,7 @@ mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; m
 ip link set lo up
 for module in $(cat /modules/order); do
     case $module in
-    # One device that captures video, and no others.
+    # A single device, which captures video.
     vivid.ko) insmod /modules/$module n_devs=1 node_types=0x1 ;;
     *) insmod /modules/$module ;;
     esac
@@ -63,18 +64,18 @@ done
 chmod 600 /dev/video0
 failed=0
 check() { echo "== $1"; shift; "$@" || { echo "FAILED: $*"; failed=1; }; }
-ends() { want=$1; shift; "$@"; code=$?; [ $code = $want ]; }
+exits_with() { want=$1; shift; "$@"; code=$?; [ $code = $want ]; }
 check "the tests" vm vm:: --test-threads=1 --nocapture
 check "the list" handloom camera --list --progress bar
-check "filming" handloom camera --device /dev/video* --seconds 5 --progress json
-check "no permission" ends 69 su nobody -s /bin/sh -c 'handloom camera --device /dev/video* --seconds 5'
+check "capture" handloom camera --device /dev/video* --seconds 5 --progress json
+check "no permission" exits_with 69 su nobody -s /bin/sh -c 'handloom camera --device /dev/video* --seconds 5'
 echo "VM ENDED WITH $failed"
 poweroff -f
 INIT
 chmod +x "$root/init"
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initrd"
 
-# Emulated: /dev/kvm inside a virtual machine mostly does not work. VM_ACCEL="-accel kvm -cpu host" tries it.
+# Emulates the CPU, since /dev/kvm rarely works inside a virtual machine. VM_ACCEL="-accel kvm -cpu host" tries it.
 accel=${VM_ACCEL:--accel tcg,thread=multi,tb-size=256 -cpu Haswell-v4}
 # shellcheck disable=SC2086
 timeout "${VM_TIMEOUT:-570}" qemu-system-x86_64 -M q35 $accel -m 2048 -smp 2 -nodefaults -display none -no-reboot \

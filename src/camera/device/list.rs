@@ -7,7 +7,7 @@ use crate::camera::reconnect::{self, CameraIdentity};
 use std::path::{Path, PathBuf};
 use v4l::video::Capture as _;
 
-/// Sizes that are listed for a format.
+/// Maximum number of sizes that are listed for a format.
 const SIZES_MAX: usize = 64;
 
 /// A device in `handloom camera --list`.
@@ -15,13 +15,13 @@ const SIZES_MAX: usize = 64;
 pub struct CameraListing {
     /// Its device node.
     pub path: PathBuf,
-    /// What identifies it across reconnects.
+    /// Identifies the camera across reconnects.
     pub identity: CameraIdentity,
     /// All its formats, also unsupported ones: code of four letters, description, sizes.
     pub formats: Vec<(String, String, Vec<String>)>,
     /// Supported formats, each at the size nearest to the requested one.
     pub offers: Vec<FormatOffer>,
-    /// Its controls as text; empty when the driver's are not supported.
+    /// Its controls as text; empty when the driver's controls are not supported.
     pub controls: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ fn describe(path: &Path, request: &FormatRequest) -> Result<CameraListing, Camer
             )
         })
         .collect();
-    // A camera whose controls are not supported is listed all the same.
+    // A camera with unsupported controls is listed all the same.
     let controls = guarded(&name, || {
         let controls = device.query_controls();
         controls.map_err(|e| CameraError::of(&name, &e))

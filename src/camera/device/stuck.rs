@@ -1,5 +1,5 @@
-//! Streams that their driver does not stop. Closing one would panic, and while it is open this process keeps the device
-//! busy: the stream is kept, and stopped before the device is opened again.
+//! Streams that their driver does not stop. Closing one would panic. While it is open, this process keeps the device
+//! busy, so the stream is kept and stopped before the device is opened again.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// A stream that must be stopped before it is dropped.
 pub(super) trait Stoppable {
-    /// Stops it; `false` when it continues.
+    /// Stops the stream; `false` when it continues.
     fn stop(&mut self) -> bool;
 }
 
@@ -41,7 +41,7 @@ impl<T: Stoppable> StuckStreams<T> {
         }
     }
 
-    /// Closes the kept streams that stop now.
+    /// Stops and closes the kept streams again; those that still continue stay.
     pub(super) fn retry(&self, device: &str) {
         for running in self.take() {
             self.close(running, device);
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(closed(), 2);
         stuck.close(Stream, "a camera");
         assert_eq!(closed(), 3);
-        // One that never stops is left with the camera.
+        // A stream that never stops is leaked with the camera.
         STOPS.store(false, Ordering::Relaxed);
         stuck.close(Stream, "a camera");
         drop(stuck);

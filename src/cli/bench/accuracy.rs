@@ -25,8 +25,8 @@ const NOISE_SEEDS: [u64; 2] = [1, 2];
 /// Maximum depth of folders below the one that is named.
 const DEPTH_MAX: usize = 8;
 
-/// Who finds the hands, and what it has come to so far.
-struct Contender {
+/// A backend, or the CPU with noise, and its differences so far.
+struct ComparedBackend {
     name: String,
     detector: Detector<BoxedModel>,
     accuracy: Accuracy,
@@ -34,7 +34,7 @@ struct Contender {
     noise: Option<u64>,
 }
 
-impl Contender {
+impl ComparedBackend {
     fn new(name: &str, backend: &OpenBackend, noise: Option<u64>) -> Result<Self, String> {
         let [palm, hand] = backend.models()?;
         Ok(Self {
@@ -62,7 +62,7 @@ impl Contender {
 /// Measures and prints a table, or JSON lines where the output is no terminal.
 ///
 /// # Errors
-/// When the models cannot be used, a named backend does not work, or `folder` has no image with a hand.
+/// Fails when the models cannot be used, a named backend does not work, or `folder` has no image with a hand.
 pub(super) fn run(args: &BenchArgs, folder: &Path) -> Result<Exit, CliError> {
     let config = args.config();
     let (request, paths) = (config.backend_request(), config.model_paths());
@@ -80,7 +80,7 @@ pub(super) fn run(args: &BenchArgs, folder: &Path) -> Result<Exit, CliError> {
     let cpu = OpenBackend::new(&BackendSpec::Cpu, &files, 1, request.timeout)
         .map_err(|reason| unusable(CPU, &reason))?;
     let of_cpu = |name: &str, noise| {
-        Contender::new(name, &cpu, noise).map_err(|reason| unusable(CPU, &reason))
+        ComparedBackend::new(name, &cpu, noise).map_err(|reason| unusable(CPU, &reason))
     };
     let mut reference = of_cpu(CPU, None)?;
     let mut contenders = Vec::new();
@@ -90,7 +90,7 @@ pub(super) fn run(args: &BenchArgs, folder: &Path) -> Result<Exit, CliError> {
     for candidate in all.iter().filter(is_tried) {
         let name = &candidate.name;
         let opened = OpenBackend::new(&candidate.spec, &files, 1, request.timeout);
-        match opened.and_then(|backend| Contender::new(name, &backend, None)) {
+        match opened.and_then(|backend| ComparedBackend::new(name, &backend, None)) {
             Ok(contender) => contenders.push(contender),
             Err(reason) if named.is_some() => return Err(unusable(name, &reason)),
             Err(reason) => tracing::warn!(name, reason, "backend does not work"),

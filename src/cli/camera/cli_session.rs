@@ -23,7 +23,7 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// State of a camera that has not worked yet.
 pub(super) const OPENING: &str = "opening";
-/// State of a file that is over.
+/// State of a file that has ended.
 const ENDED: &str = "ended";
 
 /// Runs one session.
@@ -59,7 +59,7 @@ impl CliSession<'_> {
     /// Runs the session to its end and closes the camera.
     ///
     /// # Errors
-    /// When the camera cannot be opened, a model fails or a take cannot be written.
+    /// Fails when the camera cannot be opened, a model fails or a take cannot be written.
     pub(super) fn run(&mut self) -> Result<(), CliError> {
         let ended = self.handle_events();
         self.session.close_camera();
@@ -110,10 +110,10 @@ impl CliSession<'_> {
         Ok(())
     }
 
-    /// Writes what the session leaves.
+    /// Writes the remaining files of the session.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// Fails when a file cannot be written.
     pub(super) fn close_store(&mut self, provenance: &Value) -> Result<(), CliError> {
         self.console.clear();
         match &mut self.store {
@@ -130,7 +130,7 @@ impl CliSession<'_> {
     /// Reports the result.
     ///
     /// # Errors
-    /// When no take was kept, or a file is over before it gave the takes that were requested.
+    /// Fails when no take was kept, or a file is over before it gave the takes that were requested.
     pub(super) fn conclude(&self) -> Result<Exit, CliError> {
         let SessionStatus { counts, stats, .. } = self.session.status();
         let recorder = self.session.recorder();

@@ -182,7 +182,7 @@ fn size(text: &str) -> Result<(u32, u32), String> {
 /// Lists the cameras, or records until the session is over.
 ///
 /// # Errors
-/// With the exit code and the message for the user.
+/// Returns the exit code and the message for the user.
 pub fn run(args: &CameraArgs) -> Result<Exit, CliError> {
     let console = Console::new(args.progress);
     if args.list {

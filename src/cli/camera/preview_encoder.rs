@@ -23,7 +23,7 @@ impl PreviewEncoder {
     /// Serves the page on `address`.
     ///
     /// # Errors
-    /// When the address cannot be used.
+    /// Fails when the address cannot be used.
     pub(super) fn start(address: SocketAddr) -> Result<Self, PreviewError> {
         let preview = Arc::new(Preview::start(address)?);
         let (frames, receiver) = sync_channel(1);

@@ -21,7 +21,7 @@ use std::path::Path;
 /// Makes `shard` of the job of `config`.
 ///
 /// # Errors
-/// With the exit code and the message for the user.
+/// Returns the exit code and the message for the user.
 pub(super) fn run(
     config: &Config,
     job_config: &JobConfig,
@@ -50,11 +50,11 @@ pub(super) fn run(
     let ended = run_in_folder(config, &here, &scan, console, resume, Some(&attempt));
     let is_done = matches!(&ended, Ok((report, _)) if report.outcome == RunOutcome::Done);
     if !is_done {
-        // What another process adopts is closed: the ledger went with the run.
+        // The files that another process may adopt are closed: the ledger was dropped with the run.
         if let Err(error) = attempt.stop() {
             console.warn(&error.to_string());
         }
-        // A shard that another attempt has finished needs no more, unless that was one at another job.
+        // A shard that another attempt has finished needs no further attempt, unless that one was at another job.
         if !attempt.is_fresh()
             && let Ok(Some(record)) = whole(out, shard)
         {
@@ -151,7 +151,7 @@ fn attempt(
     Ok(Some(attempt))
 }
 
-/// The error that `shard`, which is whole, is of another job.
+/// The error when the finished `shard` belongs to another job.
 fn other_job(
     job_config: &JobConfig,
     scan: &DatasetScan,
@@ -166,7 +166,7 @@ fn other_job(
     Ok(there.other_job(scan, &files, ledger.as_ref())?)
 }
 
-/// Says what the shard has of the job, and warns when there are more shards than batches of `batch_size`.
+/// Reports the shard's part of the job, and warns when there are more shards than batches of `batch_size`.
 fn introduce_shard(console: &Console, scan: &DatasetScan, shard: ShardIndex, batch_size: usize) {
     let (clips, of) = (scan.share.positions.len(), scan.plan.jobs.len());
     let batches = scan.share.batches();
@@ -179,7 +179,7 @@ fn introduce_shard(console: &Console, scan: &DatasetScan, shard: ShardIndex, bat
     }
 }
 
-/// The warning that of `shards` shards some have no batch, when the `clips` planned clips have too few.
+/// The warning that some of the `shards` shards are empty, because the `clips` planned clips fill fewer batches.
 fn empty_shards(clips: usize, batch_size: usize, shards: usize) -> Option<String> {
     let batches = clips.div_ceil(batch_size);
     let empty = shards.checked_sub(batches).filter(|empty| *empty > 0)?;
@@ -194,8 +194,8 @@ fn empty_shards(clips: usize, batch_size: usize, shards: usize) -> Option<String
     ))
 }
 
-/// The largest size of batches of which `clips` clips have one for each of `shards` shards, of which there are at least two;
-/// 0 when there is none.
+/// The largest batch size at which `clips` clips fill a batch for each shard; 0 when there is none. `shards` is at
+/// least 2.
 fn largest_size(clips: usize, shards: usize) -> Option<usize> {
     clips.checked_sub(1)?.checked_div(shards.checked_sub(1)?)
 }
@@ -221,7 +221,7 @@ mod tests {
     use super::{empty_shards, largest_size};
 
     #[test]
-    fn more_shards_than_batches_are_told_with_a_size_that_has_enough() {
+    fn more_shards_than_batches_are_reported_with_a_size_that_suffices() {
         assert_eq!(
             empty_shards(9, 256, 4).unwrap(),
             "1 batch for 4 shards: 3 are empty; `--batch-size 2` or less, the same for all, gives each work"

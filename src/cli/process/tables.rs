@@ -55,7 +55,7 @@ pub(super) fn closing_table(report: &JobReport, clips: usize) -> String {
         writeln!(out, "  {clips} clips in {seconds:.1} s{rate}").ok();
     }
     out.push_str("\n  Sample distribution:\n");
-    for (gloss, n) in report.judge.per_gloss() {
+    for (gloss, n) in report.clip_acceptance.per_gloss() {
         writeln!(out, "    {gloss}: {n}").ok();
     }
     out
@@ -71,7 +71,7 @@ pub(super) fn notices(totals: SequenceTotals, spec: &SequenceSpec) -> Vec<String
         );
         let are = if clips == 1 { "clip is" } else { "clips are" };
         notices.push(format!(
-            "{clips} {are} longer than {reach} frames; --sampling uniform looks at all of them"
+            "{clips} {are} longer than {reach} frames; --sampling uniform covers all of them"
         ));
     }
     if totals.slot_swaps > 0 {

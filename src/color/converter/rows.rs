@@ -74,7 +74,7 @@ impl Rows {
                 self.add_chroma(matrix);
             }
             Method::PairedFast => {
-                // The assembly rounds only when it weighs, and then luma too.
+                // The assembly code rounds only when it applies weights, and then rounds luma too.
                 self.rounding = if weights == NEAREST { 0 } else { 4 };
                 self.filter(
                     planes,
@@ -194,7 +194,7 @@ impl Rows {
     }
 }
 
-/// The weights that swscale really applies for a row of vertical `weights`.
+/// The weights that swscale applies for a row of vertical `weights`.
 #[inline(always)]
 pub(super) fn applied_weights(weights: &[i16]) -> &[i16] {
     match *weights {
@@ -243,6 +243,6 @@ fn full(luma: i16, u: i32, v: i32, matrix: &Matrix) -> [u8; 3] {
             .wrapping_add(product(u, matrix.u_to_g)),
         y.wrapping_add(product(u, matrix.u_to_b)),
     ]
-    // swscale's 32-bit sums wrap for the wildest colors, which then turn black: kept.
+    // swscale's 32-bit sums overflow for extreme colors, which then turn black. This is kept.
     .map(|sum| (sum >> 22).clamp(0, 255) as u8)
 }

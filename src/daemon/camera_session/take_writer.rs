@@ -1,6 +1,6 @@
 //! Writes takes to the disk as soon as there is room, then notifies the mirror and the broker.
 //!
-//! No call waits: commands are carried out and hands are tracked meanwhile.
+//! No call blocks, so that commands are carried out and hands are tracked meanwhile.
 
 use crate::daemon::Daemon;
 use crate::daemon::ROOM_POLL_INTERVAL;
@@ -13,7 +13,7 @@ use crate::storage::StoreError;
 use crate::storage::mirror::Listing;
 use std::time::{Duration, Instant};
 
-/// Takes are merged when none came or went for this time: longer than between the recordings of a series.
+/// Takes are merged after this time without a new or discarded take. It is longer than the pauses within a series.
 const MERGE_DELAY: Duration = Duration::from_secs(10);
 
 /// What [`TakeWriter::write_next`] did.
@@ -34,28 +34,27 @@ pub(super) enum Written {
     AllBatches,
 }
 
-/// The daemon's takes on their way to the disk.
+/// Writes the daemon's takes to disk, one step a call.
 pub(in crate::daemon) struct TakeWriter<'a> {
     daemon: &'a Daemon,
     pub(super) store: TakeStore,
     origin: &'a TakeProvenance<'a>,
     /// A take that is to be stored with the next write, and the backend that found its hands.
     pub(super) waiting: Option<(Sign, String)>,
-    /// Whether all batches are to be sealed, also the last.
+    /// Whether all batches are to be sealed, including the last one, which may not be full.
     pub(super) is_seal_due: bool,
-    /// When takes came or went that are not merged yet.
+    /// Time of the last added or discarded take that is not merged yet.
     unmerged: Option<Instant>,
     /// Whether the takes are to be merged for the last time.
     pub(super) is_close_due: bool,
-    /// Reason and time of the last write, if it found no room.
+    /// Why and when the last write failed, if there was no room.
     full: Option<(String, Instant)>,
-    /// Whether there will be no later try: a write is tried whether there is room or not, and one that finds none is an
-    /// error.
+    /// Whether no later attempt follows. A write is then attempted even without room, and a lack of room is an error.
     pub(super) is_last: bool,
 }
 
 impl<'a> TakeWriter<'a> {
-    /// Takes over `store`; the mirror gets what an earlier process left in it.
+    /// Takes over `store` and publishes the files that an earlier process left in it to the mirror.
     pub(in crate::daemon) fn new(
         daemon: &'a Daemon,
         store: TakeStore,
@@ -76,7 +75,7 @@ impl<'a> TakeWriter<'a> {
         writer
     }
 
-    /// Why takes wait: the disk's reserve is touched, or the last write found no room.
+    /// Why takes wait: free space is below the disk's reserve, or the last write found no room.
     pub(super) fn no_room(&self) -> Option<String> {
         let full = || self.full.as_ref().map(|(reason, _)| reason.clone());
         let resources = self.daemon.resources();
@@ -88,7 +87,7 @@ impl<'a> TakeWriter<'a> {
     /// Returns its name and gloss; the inner error is the reason why nothing was discarded.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Fails when the store fails.
     pub(super) fn undo(&mut self) -> Result<Result<(Option<String>, String), String>, CliError> {
         if let Some((sign, _)) = self.waiting.take() {
             return Ok(Ok((None, sign.gloss.to_string())));
@@ -108,11 +107,11 @@ impl<'a> TakeWriter<'a> {
         })
     }
 
-    /// Does the next write that is due. A merge grows with the folder and holds up the camera: it waits while
-    /// `is_recording`.
+    /// Does the next write that is due. A merge takes longer in a larger folder and delays the camera, so it waits
+    /// while `is_recording`.
     ///
     /// # Errors
-    /// When the store fails for another reason than room.
+    /// Fails when the store fails for another reason than a full disk.
     pub(super) fn write_next(&mut self, is_recording: bool) -> Result<Written, CliError> {
         let is_quiet = self
             .unmerged
@@ -158,7 +157,7 @@ impl<'a> TakeWriter<'a> {
             let sign_end = sign.end;
             return Ok(Some(Written::Take { take, sign_end }));
         }
-        // The end of the session tries it again, also after a failure.
+        // Kept after a failure too: the end of the session tries again.
         self.waiting = Some((sign, backend));
         stored.map(|_| None)
     }
@@ -167,7 +166,7 @@ impl<'a> TakeWriter<'a> {
         let provenance = self.origin.provenance(None);
         match self.write(|store| store.close(&provenance)) {
             Ok(None) => return Ok(None),
-            // The next takes are stored all the same.
+            // A failed merge does not keep the next takes from being stored.
             Err(failure) if !self.is_close_due => {
                 let action = "the takes are in batches/; they are merged after the next record";
                 let reason = Audience::TakesKeys.display_chain(&failure);
@@ -211,7 +210,7 @@ impl<'a> TakeWriter<'a> {
         }
     }
 
-    /// Publishes the files that the mirror shall hold; wakes it unless they are the same as `before`.
+    /// Publishes the list of files for the mirror. Wakes the mirror's thread when the list differs from `before`.
     fn publish_files(&self, before: Option<&Listing>) {
         let files = match self.store.files() {
             Ok(files) => files,

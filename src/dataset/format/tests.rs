@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 mod odd;
 
-/// A dataset with `tables` and their content and with `clips`, as its detected format reads it.
+/// The result of the detected format for a dataset with `tables` (name and content) and `clips`.
 fn read(
     tables: &[(&str, &[u8])],
     clips: &[&str],
@@ -28,7 +28,7 @@ fn read(
         let (_, content) = tables.iter().find(|(path, _)| **path == **table).unwrap();
         let mut rest = *content;
         let mut fill = |buffer: &mut [u8]| {
-            // Odd pieces, so that no place depends on them.
+            // Pieces of an odd size, so that no result depends on where a piece ends.
             let (piece, others) = rest.split_at(rest.len().min(buffer.len()).min(1000));
             buffer[..piece.len()].copy_from_slice(piece);
             rest = others;
@@ -45,7 +45,7 @@ fn read(
     Ok((format, contents, paths))
 }
 
-/// One line an instance: gloss, id, split, signer, frames and path, or why it is refused; `-` before one that is missing.
+/// One line per instance: gloss, id, split, signer, frames and path, or why it is refused. `-` marks a missing clip.
 fn lines(contents: &DatasetContents, paths: &ClipPaths) -> Vec<String> {
     let line = |gloss: &str, i: &Instance| {
         let source = i
@@ -139,7 +139,7 @@ fn class_folders_are_read() {
             "1 clips are not directly in a class folder and are not read: move them to GLOSS/ or SPLIT/GLOSS/: deep/er/x/3.mp4",
         ]
     );
-    // Equal names in several folders.
+    // The same name in several folders.
     let clips = [
         "train/b/1.mp4",
         "train/a/1.mp4",
@@ -245,7 +245,7 @@ fn a_list_of_clips_is_read() {
     );
     let columns = contents.entries[0].instances[0].columns.clone().unwrap();
     assert_eq!(columns.iter().collect::<Vec<_>>(), [("note", "say \"hi\"")]);
-    // Several tables, whose names are the splits; names of signers.
+    // Several tables, whose names are the splits, and names of signers.
     let (train, test) = (
         "path\tgloss\tsigner\n1.mp4\ta\tAnn\n",
         "path,gloss,id,signer\n2.mp4,a,two,Bob\n3.mp4,a,three,Ann\n",
@@ -374,7 +374,7 @@ fn asl_citizen_is_read() {
     );
     let columns = contents.entries[0].instances[0].columns.clone().unwrap();
     assert_eq!(columns.iter().next(), Some(("ASL-LEX Code", "A_01")));
-    // Clips that lie elsewhere, a table without its column, a page in its place.
+    // Clips in other folders, a table without its column, and a web page in place of a table.
     let expected = [
         "- BOOK 1.2-A train 5 0..-1 videos/1.2-A.mp4; found clips/1.2-A.mp4: correct the path, or move the file",
     ];

@@ -1,4 +1,4 @@
-//! Texts, numbers and words.
+//! Reads texts, numbers and words.
 
 use super::{JsonError, JsonReader, JsonValue, KEPT_BYTES_MAX, excerpt};
 use serde::de::IgnoredAny;
@@ -13,7 +13,7 @@ impl JsonReader<'_> {
         self.length = 0;
     }
 
-    /// Keeps the next `count` bytes.
+    /// Reads the next `count` bytes and keeps them as far as there is room.
     fn keep(&mut self, count: usize) {
         let bytes = &self.piece[self.at..self.at + count];
         let room = KEPT_BYTES_MAX - self.kept.len();
@@ -32,7 +32,7 @@ impl JsonReader<'_> {
         self.length += bytes.len();
     }
 
-    /// Reads a text, whose quote is the next byte.
+    /// Reads a text. The next byte must be its opening quote.
     pub(super) fn text(&mut self) -> Result<(), JsonError> {
         self.at += 1;
         self.keep_none();
@@ -65,7 +65,7 @@ impl JsonReader<'_> {
         }
         self.at += 1;
         if let Err(error) = std::str::from_utf8(&self.kept)
-            // The cut may be within a character.
+            // The cut at the limit may split a character.
             && (error.error_len().is_some() || self.length == self.kept.len())
         {
             let byte = self.kept[error.valid_up_to()];
@@ -80,7 +80,7 @@ impl JsonReader<'_> {
         Ok(())
     }
 
-    /// Reads an escape, behind its backslash.
+    /// Reads an escape after its backslash.
     fn escape(&mut self) -> Result<(), JsonError> {
         let code = self.byte()?;
         let character = match code {
@@ -95,7 +95,7 @@ impl JsonReader<'_> {
                 return self.unit();
             }
             other => {
-                // The character is read as if it had no backslash.
+                // Read the character as if it had no backslash.
                 self.note(&format!(
                     "the escape \\{} in a text",
                     char::from(other).escape_debug()
@@ -108,7 +108,7 @@ impl JsonReader<'_> {
         Ok(())
     }
 
-    /// Reads a character, or half of one and the other half, behind `\u`.
+    /// Reads the digits after `\u`, and a second escape when they are half of a character.
     fn unit(&mut self) -> Result<(), JsonError> {
         let mut unit = self.four_digits()?;
         while let 0xD800..0xDC00 = unit
@@ -194,7 +194,7 @@ impl JsonReader<'_> {
     }
 }
 
-/// Whether `word` is written as a number, whatever its size.
+/// Whether `word` has the form of a number of any size.
 fn is_number(word: &str) -> bool {
     word.starts_with(|c: char| c == '-' || c.is_ascii_digit())
         && serde_json::from_str::<IgnoredAny>(word).is_ok()

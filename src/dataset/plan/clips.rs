@@ -1,4 +1,4 @@
-//! Which clips are there, and what becomes of an instance whose clip is not.
+//! Which clips exist, and the state of an instance whose clip does not.
 
 use crate::dataset::acceptance::State;
 use crate::dataset::instance::{Entry, Instance};
@@ -28,14 +28,14 @@ pub(super) fn check_clip(
             None => format!("no file {video_id}.mp4"),
         });
     }
-    // The notebook reads the start first, so its complaint is the one reported.
+    // The notebook reads the start first, so its error is the one reported.
     match (&instance.frame_start, &instance.frame_end) {
         (Ok(start), Ok(end)) => Ok((Arc::clone(video_id), *start, *end)),
         (Err(reason), _) | (_, Err(reason)) => Err((State::Unreadable, reason.clone())),
     }
 }
 
-/// The video ids whose clips are there.
+/// The video ids whose clips exist.
 pub(super) fn present_clips<'a>(
     entries: &'a [Entry],
     exists: &dyn Fn(&str) -> bool,
@@ -50,7 +50,7 @@ pub(super) fn present_clips<'a>(
     present
 }
 
-/// Whether `video_id` names a file in the video folder itself. The notebook would follow a path out of it.
+/// Whether `video_id` names a file directly in the video folder. The notebook would follow a path out of the folder.
 fn is_plain_file_name(video_id: &str) -> bool {
     !matches!(video_id, "" | "." | "..") && !video_id.contains(['/', '\\', '\0'])
 }

@@ -74,20 +74,20 @@ fn capitals_are_dropped_unless_the_lower_case_twin_is_kept() {
 }
 
 #[test]
-fn only_plain_file_names_are_asked_for_and_each_once() {
+fn only_plain_file_names_are_opened_and_each_once() {
     let entries = entries(&[(
         "a",
         &[
             "1", "1", "../1", "/etc/1", "b\\1", "..", ".", "1\0", "", "x1", "x1",
         ],
     )]);
-    let asked = RefCell::new(Vec::new());
+    let requested = RefCell::new(Vec::new());
     let plan = plan(&entries, &at_least(1), &|id| {
-        asked.borrow_mut().push(id.to_owned());
+        requested.borrow_mut().push(id.to_owned());
         all_but_x(id)
     });
-    asked.borrow_mut().sort();
-    assert_eq!(*asked.borrow(), ["1", "x1"]);
+    requested.borrow_mut().sort();
+    assert_eq!(*requested.borrow(), ["1", "x1"]);
     assert_eq!(plan.jobs.len(), 2);
     let states = (0..plan.records.len()).filter_map(|n| skipped(&plan, n));
     let missing = states.filter(|(state, _)| *state == State::Missing);
@@ -218,7 +218,7 @@ fn odd_values_are_listed_and_take_nothing_with_them() {
 }
 
 #[test]
-fn a_missing_clip_that_is_elsewhere_says_so() {
+fn a_missing_clip_found_elsewhere_is_named() {
     let entries = entries(&[("a", &["1", "x2", "x3"])]);
     let mut plan = plan(&entries, &at_least(1), &all_but_x);
     plan.explain_missing(&|id| (id != "x3").then(|| format!("found {id}.MP4: rename it")));

@@ -1,11 +1,11 @@
-//! What a user probably did not intend with a plan.
+//! Warnings about a plan that the user probably did not intend.
 
 use super::PlanOptions;
 use crate::dataset::instance::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Something that the user probably did not intend. The job runs all the same.
+/// A result that the user probably did not intend. The job runs nevertheless.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub enum Warning {
@@ -15,9 +15,9 @@ pub enum Warning {
     TooFewVideos(String),
     /// A gloss is kept but its lower-case twin is not, so the notebook's comparison drops all its clips.
     CapitalsDropped(String),
-    /// Values of the metadata cannot be used, and what holds them is not processed.
+    /// Values of the metadata cannot be used, and the entries or instances with them are not processed.
     OddValues(String),
-    /// Clips are there under other names than the notebook expects.
+    /// Clips exist under other names than the notebook expects.
     OtherNames(String),
     /// The splits file and the metadata differ.
     OtherSplits(String),
@@ -25,7 +25,7 @@ pub enum Warning {
     Layout(String),
 }
 
-/// Compares the user's choice with what was found and kept; `files` are the clips on disk per gloss.
+/// Compares the user's choice with the glosses found and kept. `files` are the existing clips per gloss.
 pub(super) fn warnings(
     entries: &[Entry],
     plan_options: &PlanOptions,
@@ -85,7 +85,7 @@ pub(super) fn warnings(
     warnings
 }
 
-/// Counts the entries and instances that are refused, and describes the first.
+/// Counts the refused entries and instances, and describes the first one.
 fn odd_values(entries: &[Entry]) -> Option<Warning> {
     let all = entries.iter().enumerate().flat_map(|(index, entry)| {
         let of_entry = entry.refused.as_ref();

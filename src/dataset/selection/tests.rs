@@ -56,7 +56,7 @@ fn numbers_and_splits_are_those_of_the_file() {
         ("4", "val", 0),
         ("1", "train", 2),
         ("2", "train", 2),
-        // The gloss of most of its clips is that of the class.
+        // The class has the gloss of most of its clips.
         ("5", "test", 2),
         ("9", "train", 1),
         ("8", "test", 2),
@@ -109,7 +109,7 @@ fn numbers_and_splits_are_those_of_the_file() {
     let reason = |record: usize| plan.records[record].skipped.clone().unwrap().1;
     assert_eq!(reason(0), "split \"train\" is not val");
     assert_eq!(reason(5), "not in n.json");
-    // A class is the same in each split.
+    // Clips of all splits are counted, whatever split is selected.
     assert_eq!(
         plan.gloss_file_counts,
         [("book".into(), 2), ("Thanks".into(), 1)]
@@ -162,7 +162,7 @@ fn a_class_list_numbers_the_classes_of_cut_down_metadata() {
     let (far, other) = (reason("sign 101"), reason("other"));
     let wanted = [("1", Some(&*far)), ("2", None), ("3", Some(&*other))];
     assert_eq!(excluded(&all), wanted);
-    // A table without classes selects among those of the subset.
+    // A table without classes selects clips within the subset.
     let table = splits::parse("s.csv", b"id,split\n1,val\n2,test\n").unwrap();
     let selection = select(&mut all, &request(Some(&table))).unwrap();
     assert_eq!(glosses(&selection)[7], "sign 7");

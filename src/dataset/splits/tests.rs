@@ -79,7 +79,7 @@ fn tables_are_read_as_they_are_written_elsewhere() {
     assert_eq!(rows("s.csv", windows.as_bytes()), wanted);
     let numbered = [("9".to_owned(), "val", SplitLabel::Class(0))];
     assert_eq!(rows("s.tsv", b"id\tsplit\tclass\n9\tval\t0\n"), numbered);
-    // One that is no number makes all of them names.
+    // If one label is not a number, all labels are names.
     let names = rows("s.csv", b"id,split,label\n1,train,7\n2,val,book\n");
     assert_eq!((&names[0].2, &names[1].2), (&label("7"), &label("book")));
     let check = |text: &str, words: &[&str]| {

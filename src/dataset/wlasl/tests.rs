@@ -10,7 +10,7 @@ fn assert_begins(text: &str, begin: &str) {
     assert!(text.starts_with(begin), "{text}");
 }
 
-/// An instance whose `fps` is `odd`, between two sound ones.
+/// Metadata with an instance whose `fps` is `odd`, between two valid instances.
 fn with_odd_value(odd: &[u8]) -> Vec<u8> {
     let sound = r#"{"video_id": "1", "frame_end": -1, "split": "train", "signer_id": 3}"#;
     let mut json = format!(r#"[{{"gloss": "a", "instances": [{sound}, {{"video_id": "2", "fps": "#)
@@ -263,7 +263,7 @@ fn odd_frame_numbers_and_companions_stay_with_their_instance() {
 }
 
 #[test]
-fn what_is_no_entry_or_instance_is_passed_over_with_its_place() {
+fn invalid_entries_and_instances_are_ignored_with_their_place() {
     let entries = parse(br#"[{"gloss": "a"}, 7, {"id": 1}, {"gloss": "b", "instances": null}, {"instances": [{}, 3, ["x"], 1e999]}]"#);
     let entries = entries.unwrap();
     let refused: Vec<_> = entries.iter().map(|e| e.refused.as_deref()).collect();
@@ -384,7 +384,7 @@ fn any_encoding_of_unicode_is_read() {
         }
     }
     let mut half: Vec<u8> = json.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    // Without the second half of the hand.
+    // Remove the second half of the hand emoji.
     half.drain(half.len() - 12..half.len() - 10);
     let entries = parse(&half).unwrap();
     let reason = entries[0].instances[0].refused.as_deref().unwrap();
@@ -393,7 +393,7 @@ fn any_encoding_of_unicode_is_read() {
 
 #[test]
 fn size_and_number_of_items_are_bounded() {
-    // Nothing of all this is ever in memory.
+    // The input is generated piece by piece and never in memory as a whole.
     let mut left = BYTES_MAX + 1;
     let mut endless = |piece: &'static [u8]| {
         let mut fill = |buffer: &mut [u8]| {
@@ -465,7 +465,7 @@ proptest! {
 
     #[test]
     fn any_bytes_within_a_value_leave_the_rest(odd in proptest::collection::vec(any::<u8>(), 1..40)) {
-        // A text ends at its quote only, so that its neighbours are sound whatever is in it.
+        // A text only ends at its quote, so the instances beside it are valid whatever it contains.
         let odd: Vec<u8> = odd.into_iter().filter(|byte| !b"\"\\".contains(byte)).collect();
         let json = with_odd_value(&[b"\"".as_slice(), &odd, b"\""].concat());
         let entries = parse(&json).unwrap();
@@ -478,7 +478,7 @@ proptest! {
     }
 
     #[test]
-    fn any_json_is_passed_over(value in any_json()) {
+    fn unknown_json_is_ignored(value in any_json()) {
         let entries = parse(&with_odd_value(value.as_bytes())).unwrap();
         prop_assert_eq!(entries[0].instances.len(), 3);
         prop_assert_eq!(&entries[0].instances[1].refused, &None);

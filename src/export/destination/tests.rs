@@ -136,7 +136,7 @@ fn a_journal_of_any_size_is_read_line_by_line() {
         r#"{"name": "../other", "sha256": "", "facts": []}"#,
     )
     .unwrap();
-    // 3 GB without an end of line, of which nothing lies on disk.
+    // A sparse file: 3 GB without a line end.
     let file = File::options().append(true).open(&journal).unwrap();
     file.set_len(3 << 30).unwrap();
     let mut to = open(dir.path(), "npy").unwrap().unwrap();

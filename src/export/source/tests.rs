@@ -34,10 +34,10 @@ fn names_are_plain_and_unique() {
 
 #[test]
 fn the_rate_is_that_of_the_exported_frames() {
-    let frames = |indexes: &[i32], times: &[f64]| -> Vec<SidedFrame> {
-        let frame = |(n, index): (usize, &i32)| SidedFrame {
+    let frames = |indexes: &[i32], times: &[f64]| -> Vec<FrameHands> {
+        let frame = |(n, index): (usize, &i32)| FrameHands {
             time_s: times.get(n).copied(),
-            ..SidedFrame::of(&FrameRecord::of(u64::try_from(*index).unwrap(), &[]), None)
+            ..FrameHands::of(&FrameRecord::of(u64::try_from(*index).unwrap(), &[]), None)
         };
         indexes.iter().enumerate().map(frame).collect()
     };

@@ -53,7 +53,7 @@ fn batch(number: usize) -> Value {
 }
 
 /// Takes one message of the device and channel `topic`, which the broker did not keep.
-fn hear(fleet: &mut Fleet, now: Duration, topic: &str, payload: &[u8]) {
+fn receive(fleet: &mut Fleet, now: Duration, topic: &str, payload: &[u8]) {
     fleet.take(now, &format!("handloom/{topic}"), payload, false);
 }
 
@@ -61,7 +61,7 @@ fn hear(fleet: &mut Fleet, now: Duration, topic: &str, payload: &[u8]) {
 fn fleet(messages: &[(&str, Vec<u8>)]) -> Fleet {
     let mut fleet = Fleet::default();
     for (channel, payload) in messages {
-        hear(&mut fleet, START, &format!("pi/{channel}"), payload);
+        receive(&mut fleet, START, &format!("pi/{channel}"), payload);
     }
     fleet
 }
@@ -124,7 +124,7 @@ fn each_channel_finds_its_place() {
 }
 
 #[test]
-fn who_needs_help_is_told_and_why() {
+fn devices_that_need_help_are_listed_with_the_reason() {
     let check = |messages: &[(&str, Vec<u8>)],
                  after: u64,
                  status: &str,
@@ -187,7 +187,7 @@ fn who_needs_help_is_told_and_why() {
     );
 }
 
-/// One that leaves in good order is idle before; one in error ended by itself.
+/// A device that stops cleanly is idle before; one in error ended by itself.
 #[test]
 fn who_ended_in_error_needs_help() {
     for (last, expected, why) in [
@@ -208,7 +208,7 @@ fn who_ended_in_error_needs_help() {
 }
 
 #[test]
-fn what_the_broker_kept_is_no_sign_of_life() {
+fn retained_messages_do_not_count_as_recent() {
     let mut fleet = Fleet::default();
     for (channel, body) in [("status", status("online")), ("progress", progress(1))] {
         fleet.take(
@@ -221,13 +221,13 @@ fn what_the_broker_kept_is_no_sign_of_life() {
     let later = START + Duration::from_secs(61);
     assert_eq!(pi(&fleet).age(later), None);
     assert!(pi(&fleet).is_stale(later));
-    hear(&mut fleet, later, "pi/health", &message(1, health()));
+    receive(&mut fleet, later, "pi/health", &message(1, health()));
     assert!(!pi(&fleet).is_stale(later));
     // Neither are a repetition and the last will.
     let latest = later + Duration::from_secs(5);
-    hear(&mut fleet, latest, "pi/health", &message(1, health()));
+    receive(&mut fleet, latest, "pi/health", &message(1, health()));
     let will = message(1, status("offline"));
-    hear(&mut fleet, latest, "pi/status", &will);
+    receive(&mut fleet, latest, "pi/status", &will);
     assert_eq!(pi(&fleet).age(latest), Some(Duration::from_secs(5)));
 }
 
@@ -272,8 +272,8 @@ fn gaps_are_counted_per_channel_and_not_while_we_were_away() {
     ]);
     assert_eq!(pi(&fleet).missing(), 2);
     fleet.rejoin(START);
-    hear(&mut fleet, START, "pi/health", &message(50, health()));
-    hear(&mut fleet, START, "pi/fault", &message(50, fault("c")));
+    receive(&mut fleet, START, "pi/health", &message(50, health()));
+    receive(&mut fleet, START, "pi/fault", &message(50, fault("c")));
     assert_eq!(pi(&fleet).missing(), 2);
 }
 
@@ -307,21 +307,21 @@ fn texts_cannot_steer_the_terminal() {
 }
 
 #[test]
-fn strangers_and_crowds_are_passed_over_and_counted() {
+fn unknown_and_surplus_devices_are_ignored_and_counted() {
     let mut fleet = Fleet::default();
     let online = message(1, status("online"));
     for topic in ["a b/status", "\u{1b}[2J/status"] {
-        hear(&mut fleet, START, topic, &online);
+        receive(&mut fleet, START, topic, &online);
     }
     assert_eq!((fleet.ignored(), fleet.devices().len()), (2, 0));
     for n in 0..DEVICES_MAX + 5 {
-        hear(&mut fleet, START, &format!("d{n}/status"), &online);
+        receive(&mut fleet, START, &format!("d{n}/status"), &online);
     }
     assert_eq!((fleet.ignored(), fleet.devices().len()), (7, DEVICES_MAX));
     let names: Vec<&str> = fleet.devices().map(|(id, _)| id).collect();
     assert!(names.is_sorted());
-    // Not a device's channel at all.
-    hear(&mut fleet, START, "d1/cmd/pause", b"{}");
+    // Not a channel of a device.
+    receive(&mut fleet, START, "d1/cmd/pause", b"{}");
     fleet.take(START, "other/d1/status", b"{}", false);
     assert_eq!((fleet.ignored(), fleet.devices["d1"].unreadable), (7, 0));
 }
@@ -332,10 +332,10 @@ fn a_device_whose_retained_messages_are_taken_away_is_forgotten() {
         ("status", message(1, status("offline"))),
         ("state", message(1, state("idle", None))),
     ]);
-    hear(&mut fleet, START, "pi/status", b"");
+    receive(&mut fleet, START, "pi/status", b"");
     assert!(pi(&fleet).status.is_none() && pi(&fleet).state.is_some());
-    hear(&mut fleet, START, "pi/state", b"");
-    hear(&mut fleet, START, "other/state", b"");
+    receive(&mut fleet, START, "pi/state", b"");
+    receive(&mut fleet, START, "other/state", b"");
     assert_eq!(fleet.devices().len(), 0);
 }
 
@@ -348,7 +348,7 @@ fn the_plain_table_has_as_many_cells_as_heads() {
         ("fault", message(1, fault("no frame"))),
     ]);
     let offline = message(1, status("offline"));
-    hear(&mut fleet, START, "other/status", &offline);
+    receive(&mut fleet, START, "other/status", &offline);
     let table = fleet_table::table(&fleet, START);
     let (rows, rest) = table.split_once("\n\n").unwrap();
     for row in rows.lines() {
@@ -377,7 +377,7 @@ fn any_message() -> impl Strategy<Value = (String, Vec<u8>)> {
     })
 }
 
-/// Bytes that are no, or nearly a, message.
+/// Bytes that are not a message, or almost one.
 fn any_bytes() -> impl Strategy<Value = (String, Vec<u8>)> {
     let topic = prop_oneof![
         "handloom/(pi|jet)/(status|state|progress|batch|fault|health|reply|snapshot|else)",
@@ -413,7 +413,7 @@ proptest! {
     }
 
     #[test]
-    fn a_message_that_comes_twice_says_nothing_more(messages in prop::collection::vec(any_message(), 0..40)) {
+    fn a_repeated_message_changes_nothing(messages in prop::collection::vec(any_message(), 0..40)) {
         let (mut once, mut twice) = (Fleet::default(), Fleet::default());
         for (topic, payload) in &messages {
             once.take(START, topic, payload, false);
@@ -427,13 +427,13 @@ proptest! {
     fn faults_are_the_same_in_whatever_order_and_how_often_they_come(
         order in prop::collection::vec(2_u64..40, 0..80)
     ) {
-        // The first one of all fixes the ledger; equal times leave no doubt which it is.
+        // Message 1 comes first and all times are equal, so that all messages belong to one ledger.
         let take = |seqs: &[u64]| {
             let mut fleet = Fleet::default();
             for seq in [1].iter().chain(seqs) {
                 let mut body = fault(&seq.to_string());
                 body["ts"] = json!("2026-01-31T12:00:00.000Z");
-                hear(&mut fleet, START, "pi/fault", &message(*seq, body));
+                receive(&mut fleet, START, "pi/fault", &message(*seq, body));
             }
             (pi(&fleet).faults.clone(), pi(&fleet).missing())
         };

@@ -17,7 +17,7 @@ const BAR_MIN: usize = 5;
 const BAR_MAX: usize = 20;
 /// Longest shown name of a device in the table.
 const NAME_MAX: usize = 20;
-/// Jobs in shards that have a line.
+/// Maximum number of jobs in shards that are shown.
 const JOBS_MAX: usize = 3;
 const KEYS: &str = " q quit   up/down select   enter details";
 
@@ -27,7 +27,7 @@ struct Column {
     /// Characters, without the bar; longer names of devices widen theirs.
     width: usize,
     alignment: HorizontalAlignment,
-    /// Without room for all columns the one with the lowest rank is left out; those with rank [`KEPT`] stay.
+    /// When not all columns fit, the one with the lowest rank is left out; those with rank [`KEPT`] stay.
     rank: u8,
     /// Text of a row, given the width of the bar.
     cell: fn(&DeviceRow, usize) -> Span<'static>,
@@ -55,7 +55,7 @@ const fn column(
     }
 }
 
-/// From left to right.
+/// The columns from left to right.
 static COLUMNS: [Column; 11] = [
     column("", 2, Left, KEPT, |row, _| mark(row.attention)),
     column(DEVICE, 6, Left, KEPT, |row, _| shortened(&row.id).into()),
@@ -227,7 +227,7 @@ fn columns(room: usize, name: usize) -> (Vec<(&'static Column, usize)>, usize) {
     }
 }
 
-/// `████░░░░  42%`.
+/// The cell of the progress: `████░░░░  42%`.
 fn progress(row: &DeviceRow, bar: usize) -> String {
     let text = row.percent_text();
     match row.percent {

@@ -24,7 +24,7 @@ impl Screen {
     /// Switches the terminal to raw mode. A panic restores it before it is reported.
     ///
     /// # Errors
-    /// When there is no terminal.
+    /// Fails when there is no terminal.
     pub fn open() -> Result<Self, CliError> {
         let is_terminated = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&is_terminated);
@@ -43,7 +43,7 @@ impl Screen {
     /// Draws `view`.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// Fails when the terminal is gone.
     pub fn show(&mut self, view: &FleetView, now: Duration) -> Result<(), CliError> {
         let drawn = self.terminal.draw(|frame| draw(frame, view, now));
         drawn.map(drop).map_err(|e| unusable(&e))
@@ -52,7 +52,7 @@ impl Screen {
     /// The key that is pressed within `wait`, if it has a meaning. A changed size also ends the wait. A signal is `Quit`.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// Fails when the terminal is gone.
     pub fn key(&mut self, wait: Duration) -> Result<Option<KeyAction>, CliError> {
         let has_event = event::poll(wait).map_err(|e| unusable(&e))?;
         if self.is_terminated.load(Ordering::Relaxed) {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_mean_what_the_last_line_says() {
+    fn keys_match_the_help_line() {
         let check = |code, modifiers, expected| {
             assert_eq!(
                 meaning(KeyEvent::new(code, modifiers)),

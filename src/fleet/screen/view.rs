@@ -13,22 +13,22 @@ pub enum KeyAction {
     Up,
     /// The device below.
     Down,
-    /// More or less of the device.
+    /// Show more or less of the selected device.
     Details,
 }
 
 /// The connection to the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BrokerLink {
-    /// Not there yet.
+    /// Not established yet.
     Connecting,
-    /// There.
+    /// Established.
     Connected,
-    /// Not there.
+    /// Lost, or the last attempt failed.
     Lost {
-        /// Why.
+        /// Human-readable reason.
         reason: String,
-        /// Since when.
+        /// Time of the loss.
         since: Duration,
     },
 }
@@ -44,12 +44,12 @@ pub struct FleetView {
     pub fleet: Fleet,
     /// The device that the user selected.
     pub chosen: Option<String>,
-    /// Whether all of that device is shown.
+    /// Whether all details of that device are shown.
     pub has_details: bool,
 }
 
 impl FleetView {
-    /// Nothing is known yet.
+    /// The view before the first message.
     #[must_use]
     pub fn new(broker: String) -> Self {
         Self {
@@ -61,13 +61,13 @@ impl FleetView {
         }
     }
 
-    /// The connection is established.
+    /// Notes that the connection is established.
     pub fn join(&mut self, now: Duration) {
         self.fleet.rejoin(now);
         self.link = BrokerLink::Connected;
     }
 
-    /// The connection is lost.
+    /// Notes that the connection is lost.
     pub fn lose(&mut self, reason: String, now: Duration) {
         let since = self.clock(now);
         self.link = BrokerLink::Lost { reason, since };

@@ -67,7 +67,7 @@ impl LiteRt {
     /// installed (`../lib/handloom`) or in the source tree (`models/fetched/ARCH` in a folder above the program).
     ///
     /// # Errors
-    /// When it is not found, is not the pinned one, or cannot be loaded.
+    /// Fails when it is not found, is not the pinned one, or cannot be loaded.
     pub fn load(folder: Option<&Path>) -> Result<Self, BackendError> {
         let pinned = pinned(LIBRARY)?;
         let folder = folder.map_or_else(default_folder, |folder| Ok(folder.to_path_buf()))?;
@@ -83,7 +83,7 @@ impl LiteRt {
     /// Where [`LiteRt::load`] would find the library, and whether its accelerator for GPUs lies beside it.
     ///
     /// # Errors
-    /// When it is in none of the default folders.
+    /// Fails when it is in none of the default folders.
     pub fn locate() -> Result<(PathBuf, bool), BackendError> {
         let folder = default_folder()?;
         Ok((folder.join(LIBRARY), folder.join(ACCELERATOR).is_file()))
@@ -141,7 +141,7 @@ impl LiteRtModel {
     /// compiles its programs then, which takes up to a minute without a cache.
     ///
     /// # Errors
-    /// When there is no device, the target cannot run the whole model, or a tensor has another type or shape.
+    /// Fails when there is no device, the target cannot run the whole model, or a tensor has another type or shape.
     pub fn new(
         runtime: &LiteRt,
         file: &ModelFile,

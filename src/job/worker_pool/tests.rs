@@ -1,10 +1,10 @@
 use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-/// Counts its end.
-struct Tools<'a>(&'a AtomicUsize);
+/// Counts how often it is dropped.
+struct CountedDrop<'a>(&'a AtomicUsize);
 
-impl Drop for Tools<'_> {
+impl Drop for CountedDrop<'_> {
     fn drop(&mut self) {
         self.0.fetch_add(1, SeqCst);
     }
@@ -133,7 +133,7 @@ fn a_stop_leaves_a_beginning() {
         assert_eq!(ended.unwrap(), RunOutcome::Stopped);
         let positions: Vec<usize> = to.got.iter().map(|(p, _)| *p).collect();
         assert!(positions.iter().copied().eq(0..positions.len()));
-        // What was in hand is finished, unless it is to be given up.
+        // A job in progress is finished, unless it is abandoned.
         assert_eq!(positions.contains(&50), !abandon, "{positions:?}");
         assert!(positions.len() < 60);
         control.reset();
@@ -149,7 +149,7 @@ fn workers_rest_and_come_back() {
     let (starts, ends) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let start = |_| {
         starts.fetch_add(1, SeqCst);
-        let tools = Tools(&ends);
+        let tools = CountedDrop(&ends);
         let control = &control;
         Ok(move |p| {
             // The closure keeps its tools for as long as it lives.
@@ -166,7 +166,7 @@ fn workers_rest_and_come_back() {
         let (control, ends) = (&control, &ends);
         scope.spawn(move || {
             control.set_workers(4);
-            // All four rest, or never woke, once the eleventh job is done; then one goes on alone.
+            // Once job 10 is done, all four workers pause or have not started; then one continues alone.
             while control.workers() != 0 || ends.load(SeqCst) == 0 {
                 thread::yield_now();
             }

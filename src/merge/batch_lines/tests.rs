@@ -3,16 +3,18 @@ use crate::shard::partition::owners;
 use crate::storage::manifest::{ManifestLine, ManifestPlace};
 use proptest::prelude::*;
 
-/// What is found out about an instance when it is processed; `None`: it is not processed.
+/// Number of the gloss, and state of an instance when it is processed; a state of `None` means that it is not
+/// processed.
 type Instance = (usize, Option<State>);
 
-/// The lines of each batch of a job over `instances`, which processes the batches that are `own`, as the recorder writes them.
+/// The lines of each batch of a job over `instances`, as the recorder writes them. The job processes the batches
+/// `own`.
 fn job_lines(
     instances: &[Instance],
     (batch_size, limit): (usize, Option<usize>),
     own: &dyn Fn(usize) -> bool,
 ) -> BTreeMap<usize, Vec<String>> {
-    let mut judge = Judge::new(0, limit);
+    let mut clip_acceptance = ClipAcceptance::new(0, limit);
     let mut lines: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     let mut rows: BTreeMap<usize, usize> = BTreeMap::new();
     let mut processed = 0_usize;
@@ -31,7 +33,7 @@ fn job_lines(
         };
         if let Some(found) = found {
             let reason = (*found != State::Accepted).then(|| format!("{found:?}"));
-            let verdict = judge.judge(
+            let verdict = clip_acceptance.decide(
                 &line.gloss.as_str().into(),
                 Outcome::Known(*found, reason.clone()),
             );
@@ -86,7 +88,7 @@ proptest! {
                 (path, lines)
             })
             .collect();
-        let mut limited = LimitedLines::new(limit);
+        let mut limited = ManifestMerger::new(limit);
         let mut offsets = vec![0; count];
         for (batch, wanted) in &whole {
             let shard = owner[*batch];
@@ -120,7 +122,7 @@ fn lines_of_another_batch_are_refused() {
     let lines = job_lines(&[(0, Some(State::Accepted)); 3], (3, None), &|_| true);
     std::fs::write(&path, lines[&0].concat()).unwrap();
     let pass = |batch, lines| {
-        let mut limited = LimitedLines::new(None);
+        let mut limited = ManifestMerger::new(None);
         let passed = limited.pass_batch(&path, (&mut 0, lines), batch, &mut Vec::new());
         passed.map(|(rows, _)| rows).map_err(|e| e.to_string())
     };

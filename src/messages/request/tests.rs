@@ -23,7 +23,7 @@ fn check(name: &str, payload: &str, expected: Result<(&str, CommandName), (Optio
 }
 
 #[test]
-fn a_command_is_taken_or_refused_in_words() {
+fn a_command_is_accepted_or_refused_with_a_reason() {
     use CommandName::{Pause, RetryFailed};
     check("pause", r#"{"id": "a"}"#, Ok(("a", Pause)));
     check(
@@ -75,7 +75,7 @@ fn a_command_is_taken_or_refused_in_words() {
 }
 
 #[test]
-fn takes_are_asked_for_in_full_or_refused() {
+fn record_requests_are_complete_or_refused() {
     let took = |payload: &str| parse("record", payload.as_bytes()).unwrap().takes.unwrap();
     let whole = took(r#"{"id":"a","gloss":"thank you","count":5,"countdown":1.5}"#);
     assert_eq!(

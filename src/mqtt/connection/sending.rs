@@ -11,11 +11,11 @@ use crate::mqtt::packet_limit::PacketSize;
 use rumqttc::{Publish, QoS};
 use tokio::time::Instant;
 
-/// Transient messages in flight at most.
+/// Maximum number of transient messages in flight.
 const TRANSIENT_MAX: usize = 16;
-/// Largest packet that is sent.
+/// Largest packet that is sent, bytes.
 pub(in crate::mqtt) const OUTGOING_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The part of it that topic and header may take.
+/// Part of a packet that topic and header may take, bytes.
 const HEADER_BYTES_MAX: usize = 1024;
 
 /// A message that is not handed over yet.
@@ -73,7 +73,7 @@ impl Connection<'_> {
         }
         let topic = topics::topic(&self.settings.device, transient.channel);
         let kind = MessageKind::TransientMessage;
-        // What is not acknowledged could not be told from what closes the connection.
+        // Without an acknowledgement, this message would not be known as the one that closed the connection.
         let qos = if self.state.limit.is_careful() {
             QoS::AtLeastOnce
         } else {
@@ -110,7 +110,7 @@ impl Connection<'_> {
             qos,
             payload,
         };
-        // The smallest message, and the one that ends the connection.
+        // These are the smallest messages, and `stopped` ends the connection: they are always sent at once.
         if matches!(kind, MessageKind::Online | MessageKind::Stopped) {
             return self.hand_over(message);
         }
@@ -154,8 +154,8 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Leaves out a message that is larger than the broker accepts. One of the outbox stays there: the next process tries
-    /// it again.
+    /// Leaves out a message that is larger than the broker accepts. An outbox message stays there: the next process
+    /// tries it again.
     fn set_aside(&mut self, message: &HeldMessage) {
         let PacketSize { topic, bytes } = &message.size;
         let is_counted = match message.kind {

@@ -168,7 +168,7 @@ fn takes_are_kept_discarded_and_gone_on_with() {
         .unwrap();
     assert_eq!(ids(&out.join(FINAL_NAME)), ["take-00000", "take-00004"]);
     drop(store);
-    // The last batch was closed half full, and goes on.
+    // The last batch was closed half full, and grows again.
     let mut store = open(out);
     assert_eq!(store.accepted(), 2);
     assert_eq!(add(&mut store, "cat", 32).id, "take-00005");
@@ -210,7 +210,7 @@ fn a_file_that_cannot_be_written_neither_doubles_nor_takes_a_take() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
     let mut store = open(out);
-    // In the place of its file stands what no file replaces: as good as a full disk.
+    // A folder in the place of the file cannot be replaced: writing fails as on a full disk.
     let file = batches::batch_path(out, 0);
     std::fs::create_dir_all(file.join("in the way")).unwrap();
     for n in [20, 21, 22] {
@@ -244,7 +244,7 @@ fn a_sealed_batch_is_announced_in_the_outbox_of_another_ledger() {
         bodies.map(Result::unwrap).collect()
     };
     let mut store = open(out);
-    // Nobody publishes it.
+    // Nothing is published before `publish_to`.
     for n in [20, 21, 22] {
         add(&mut store, "book", n);
     }
@@ -285,7 +285,7 @@ fn a_sealed_batch_is_announced_in_the_outbox_of_another_ledger() {
 }
 
 #[test]
-fn a_half_full_batch_goes_on_without_its_file() {
+fn a_half_full_batch_resumes_without_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
     let provenance = json!({"settings": {"source": "camera"}});
@@ -297,7 +297,7 @@ fn a_half_full_batch_goes_on_without_its_file() {
     add(&mut store, "book", 20);
     store.close(&provenance).unwrap();
     assert_eq!(ids(&file), ["take-00000", "take-00001"]);
-    // A folder from before has its rows in the file alone.
+    // A folder of an earlier version has its rows in the file only.
     let mut ledger = store.recorder.ledger();
     let sealed = ledger.sealed().unwrap().remove(&0).unwrap();
     ledger
@@ -310,7 +310,7 @@ fn a_half_full_batch_goes_on_without_its_file() {
 }
 
 #[test]
-fn what_is_not_joined_is_known_in_the_next_life() {
+fn what_is_not_joined_is_known_to_the_next_process() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
     let provenance = json!({"settings": {"source": "camera"}});

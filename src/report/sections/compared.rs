@@ -7,7 +7,7 @@ use crate::report::page::shown;
 use crate::report::totals::Totals;
 use maud::{Markup, html};
 
-/// Names of clips in a cell.
+/// Largest number of clip names in a cell.
 const IDS_MAX: usize = 20;
 
 pub(in crate::report) fn comparison(comparison: &Comparison, data: &ReportData) -> Markup {
@@ -70,7 +70,7 @@ fn listed(ids: &[String]) -> String {
     list
 }
 
-/// Name, meaning and value of each number that is compared.
+/// Name, meaning and value of each compared number.
 fn measures(totals: &Totals) -> Vec<(&'static str, &'static str, String)> {
     let frames = &totals.frames;
     let [in_range, covered] = totals

@@ -9,9 +9,9 @@ use crate::report::svg::columns;
 use maud::{Markup, html};
 use std::collections::BTreeSet;
 
-/// Splits whose lack is reported, where any class has them.
+/// Splits whose absence is reported for a class, when any class has them.
 const SPLITS: [&str; 3] = ["train", "val", "test"];
-/// Glosses that are listed without a fold.
+/// Largest number of glosses that are listed without folding.
 const GLOSSES_MAX: usize = 40;
 
 pub(in crate::report) fn classes(data: &ReportData) -> Markup {

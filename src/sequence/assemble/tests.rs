@@ -218,7 +218,7 @@ proptest! {
             prop_assert!(sequence.filled.iter().all(|row| *row == [false; 2]));
         }
         if options.sampling != Sampling::Interpolate {
-            // Every hand that was seen is in the sequence.
+            // Every hand that was detected is in the sequence.
             let hands: usize = sequence.frames.iter().map(|f| usize::from(f.hand_count)).sum();
             let seen = sequence.mask.iter().flatten().filter(|m| **m).count();
             let filled = sequence.filled.iter().flatten().filter(|m| **m).count();
@@ -227,7 +227,7 @@ proptest! {
     }
 
     #[test]
-    fn place_size_and_shape_of_the_picture_do_not_matter(
+    fn position_size_and_shape_of_the_frame_do_not_matter(
         dx in -0.5_f32..0.5, dy in -0.5_f32..0.5, size in 0.3_f32..3.0,
         width in 100..2000_u32, height in 100..2000_u32,
     ) {
@@ -257,15 +257,15 @@ proptest! {
         let models = || Detector::new(Blind::default(), Blind::default(), DetectorOptions::default());
         let mut go_on = |_: &RgbFrame, _: &FrameRecord| true;
         let single = extract(
-            &mut Film::new(decoded, declared), &mut models(), &spec, frame_start, frame_end, &mut go_on,
+            &mut TestFrames::new(decoded, declared), &mut models(), &spec, frame_start, frame_end, &mut go_on,
         ).unwrap();
-        let mut film = Film::new(decoded, declared);
-        let times = FrameTimes::new(&film.read_times().unwrap());
+        let mut test_frames = TestFrames::new(decoded, declared);
+        let times = FrameTimes::new(&test_frames.read_times().unwrap());
         prop_assert_eq!(times.len(), decoded);
         let plan = plan_frames(&spec, frame_start, frame_end, declared, &times);
-        let mut film = Film::new(decoded, declared);
-        let frames = read_frames(&mut film, &mut models(), &spec, &plan.indexes, &mut go_on).unwrap();
-        prop_assert_eq!(assemble(frames, &plan, film.format(), &spec), single);
+        let mut test_frames = TestFrames::new(decoded, declared);
+        let frames = read_frames(&mut test_frames, &mut models(), &spec, &plan.indexes, &mut go_on).unwrap();
+        prop_assert_eq!(assemble(frames, &plan, test_frames.format(), &spec), single);
     }
 }
 
@@ -289,26 +289,26 @@ impl Model for Blind {
     }
 }
 
-/// Black pictures, 25 a second.
-struct Film {
+/// Black pictures, 25 per second.
+struct TestFrames {
     frames: usize,
     shown: usize,
     declared: Option<u64>,
-    picture: RgbFrame,
+    blank: RgbFrame,
 }
 
-impl Film {
+impl TestFrames {
     fn new(frames: usize, declared: Option<u64>) -> Self {
         Self {
             frames,
             shown: 0,
             declared,
-            picture: RgbFrame::new(4, 4),
+            blank: RgbFrame::new(4, 4),
         }
     }
 }
 
-impl FrameSource for Film {
+impl FrameSource for TestFrames {
     fn advance(&mut self) -> Result<bool, SourceError> {
         let is_left = self.shown < self.frames;
         self.shown += usize::from(is_left);
@@ -316,7 +316,7 @@ impl FrameSource for Film {
     }
 
     fn frame(&mut self) -> Result<&RgbFrame, SourceError> {
-        Ok(&self.picture)
+        Ok(&self.blank)
     }
 
     fn declared_frames(&self) -> Option<u64> {

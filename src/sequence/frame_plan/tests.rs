@@ -60,13 +60,13 @@ fn a_range_that_does_not_fit_means_a_trimmed_clip() {
     check(1, -1, Some(50), 50, (0, 50));
     check(11, 0, Some(50), 50, (10, 50));
     check(-3, 5, Some(50), 50, (0, 5));
-    // The clip is shorter than its range, or the range is none.
+    // The clip is shorter than its range, or the range is empty.
     check(11, 51, Some(50), 50, (0, 50));
     check(51, -1, Some(50), 50, (0, 50));
     check(900, 960, Some(50), 50, (0, 50));
     check(20, 10, Some(50), 50, (0, 50));
     check(i64::MAX, i64::MIN, Some(50), 50, (0, 50));
-    // The declared number decides, the decoded one where there is none.
+    // The declared number is used; without one, the decoded number.
     check(11, 50, Some(50), 48, (10, 50));
     check(11, 50, None, 48, (0, 48));
     check(1, -1, Some(50), 51, (0, 51));

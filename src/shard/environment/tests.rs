@@ -1,6 +1,6 @@
 use super::*;
 
-/// Looks up in `NAME=value` words.
+/// A lookup function for the variables in `words`, each `NAME=value`.
 fn of(words: &str) -> impl Fn(&str) -> Option<String> {
     let words: Vec<(String, String)> = words
         .split_whitespace()
@@ -62,19 +62,19 @@ fn every_engine_names_its_shard() {
             "1/8",
             "AWS Batch",
         ),
-        // What says how the shard is found names none.
+        // `auto` and `mpi` in HANDLOOM_SHARD name no shard.
         (
             "HANDLOOM_SHARD=auto JOB_COMPLETION_INDEX=2 SHARD_COUNT=4",
             "2/4",
             "Kubernetes",
         ),
-        // Engines that agree.
+        // Several engines that name the same shard.
         (
             "JOB_COMPLETION_INDEX=2 PARALLEL_SEQ=3 SHARD_COUNT=4",
             "2/4",
             "Kubernetes",
         ),
-        // No array: Grid Engine's `undefined`, LSF's 0, empty text.
+        // There is no array: Grid Engine's `undefined`, LSF's 0, or an empty text.
         (
             "SGE_TASK_ID=undefined LSB_JOBINDEX=0 PBS_ARRAYID= NOMAD_ALLOC_INDEX=1 SHARD_COUNT=2",
             "1/2",
@@ -128,13 +128,13 @@ fn tasks_that_are_submitted_again_need_the_number_of_shards() {
         slurm(2, 0, 6, 2, 4),
         slurm(2, 1, 3, 1, 3),
         "SLURM_ARRAY_TASK_ID=3 SLURM_ARRAY_TASK_COUNT=4".to_owned(),
-        // `qsub -t 4`, `-t 1`, `-t 1-7:2`, `-t 2-4`; only the last bound.
+        // `qsub -t 4`, `-t 1`, `-t 1-7:2`, `-t 2-4`, and a task with only the last bound.
         "SGE_TASK_ID=4 SGE_TASK_FIRST=4 SGE_TASK_LAST=4 SGE_TASK_STEPSIZE=1".to_owned(),
         "SGE_TASK_ID=1 SGE_TASK_FIRST=1 SGE_TASK_LAST=1 SGE_TASK_STEPSIZE=1".to_owned(),
         "SGE_TASK_ID=3 SGE_TASK_FIRST=1 SGE_TASK_LAST=7 SGE_TASK_STEPSIZE=2".to_owned(),
         "SGE_TASK_ID=3 SGE_TASK_FIRST=2 SGE_TASK_LAST=4 SGE_TASK_STEPSIZE=1".to_owned(),
         "SGE_TASK_ID=3 SGE_TASK_LAST=4".to_owned(),
-        // Engines that tell no number.
+        // Engines that do not set the number of shards.
         "JOB_COMPLETION_INDEX=2".to_owned(),
         "PBS_ARRAY_INDEX=2".to_owned(),
         "LSB_JOBINDEX=2".to_owned(),
@@ -151,7 +151,7 @@ fn tasks_that_are_submitted_again_need_the_number_of_shards() {
         let fix = text.contains("set SHARD_COUNT") && text.contains("/COUNT`");
         assert!(fix, "{text}");
         if variables.starts_with("SLURM") {
-            // The task's own number is the shard's, whatever the array is.
+            // The shard has the task's own number, whatever the array is.
             let detected = detect(of(&format!("{variables} SHARD_COUNT=8"))).unwrap();
             let id = of(&variables)("SLURM_ARRAY_TASK_ID").unwrap();
             assert_eq!(detected.shard.to_string(), format!("{id}/8"));
@@ -168,7 +168,7 @@ fn what_names_no_shard_is_refused_with_the_variable() {
             "SGE_TASK_ID=undefined LSB_JOBINDEX=0",
             "no variable of an engine",
         ),
-        // Ranks count for `mpi` alone.
+        // Ranks are used for `mpi` only.
         (
             "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=4",
             "no variable of an engine",
@@ -214,7 +214,7 @@ fn what_names_no_shard_is_refused_with_the_variable() {
         let error = detect(of(variables)).unwrap_err().to_string();
         assert!(error.contains(words), "{variables}: {error}");
     }
-    // An array from 1 is refused in all of its tasks, not in its last alone.
+    // An array that begins at 1 is refused in all of its tasks, not only in the last.
     for id in 1..=4 {
         let variables = format!("{} SHARD_COUNT=4", slurm(id, 1, 4, 1, 4));
         let error = detect(of(&variables)).unwrap_err().to_string();
@@ -252,7 +252,7 @@ fn attempts_are_counted_from_one() {
         ("SHARD_ATTEMPT=0", Some(1)),
         ("AWS_BATCH_JOB_ATTEMPT=1", Some(1)),
         ("CLOUD_RUN_TASK_ATTEMPT=1", Some(2)),
-        // What the user sets wins.
+        // The user's own variable wins.
         ("SHARD_ATTEMPT=7 SLURM_RESTART_COUNT=2", Some(8)),
     ] {
         let attempt = attempt(of(variables)).unwrap();

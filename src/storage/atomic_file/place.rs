@@ -1,17 +1,19 @@
-//! A file that is whole elsewhere gets its place in a folder of ours, without copying where the file system allows that.
+//! Puts a complete file from another folder into an output folder, without copying where the file system allows that.
 
-use super::{Folder, RANDOM_DIGITS, file_sha256, open_plain, refuse_odd, sha256, write_checked};
+use super::{
+    Folder, RANDOM_DIGITS, file_sha256, open_plain, require_regular_file, sha256, write_checked,
+};
 use crate::storage::StoreError;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Puts the file at `from`, whose SHA-256 should be `wanted`, into the place of the file `name` below the folder `root`: as a
-/// second name of the same file where the file system has such, else as a copy. A file that is there with that hash stays.
-/// Returns `false`, and changes nothing, when `from` has another hash. Several processes may do it.
+/// Puts the file at `from`, whose SHA-256 should be `wanted`, at `name` below the folder `root`: as a hard link where
+/// possible, else as a copy. An existing file with that hash is kept. Returns `false` and changes nothing when `from`
+/// has another hash. Several processes may call it at the same time.
 ///
 /// # Errors
-/// When `from` cannot be read or the file cannot be written.
+/// Fails when `from` cannot be read or the file cannot be written.
 pub(crate) fn place_file(
     from: &Path,
     root: &Path,
@@ -19,7 +21,7 @@ pub(crate) fn place_file(
     wanted: &str,
 ) -> Result<bool, StoreError> {
     let target = root.join(name);
-    refuse_odd(&target)?;
+    require_regular_file(&target)?;
     if file_sha256(&target).is_ok_and(|found| found == wanted) {
         return Ok(true);
     }
@@ -36,7 +38,7 @@ pub(crate) fn place_file(
     let placed = if let Ok((folder, partial)) = linked {
         folder.adopt_link(&partial, name, &mut check)
     } else {
-        // A link of a link, another disk, or a file system without links.
+        // `from` is a link, is on another disk, or its file system has no hard links.
         let copy = |to: &mut BufWriter<File>| io::copy(&mut source, to).map(|_| ());
         write_checked(root, name, copy, &mut check)
     };
@@ -47,7 +49,7 @@ pub(crate) fn place_file(
 }
 
 impl Folder {
-    /// Gives the plain file at `from` a second name in this folder, that of a partial file for `name`.
+    /// Creates a hard link to the regular file at `from` in this folder, named as a partial file of `name`.
     fn link_partial(self, from: &Path, name: &str) -> io::Result<(Self, PathBuf)> {
         if !from.symlink_metadata()?.is_file() {
             return Err(ErrorKind::Unsupported.into());
@@ -60,7 +62,7 @@ impl Folder {
         Ok((self, partial))
     }
 
-    /// Renames `partial` to `name` when `check` finds it right, durably. `partial` is gone in any case.
+    /// Renames `partial` to `name`, durably, when `check` succeeds. Removes `partial` in any case.
     fn adopt_link(
         &self,
         partial: &Path,
@@ -70,11 +72,11 @@ impl Folder {
         let name = Path::new(name).file_name().unwrap_or_default();
         let adopted = File::open(partial).and_then(|mut file| {
             check(&mut file)?;
-            // A copy that was just made of it may not be on disk yet.
+            // The file may have been copied just now and not be on disk yet.
             file.sync_all()?;
             fs::rename(partial, self.place(name))
         });
-        // Two names of one file stay as they are when one is renamed to the other.
+        // Renaming one hard link to another of the same file changes nothing: `partial` then remains.
         match fs::remove_file(partial) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -108,7 +110,7 @@ mod tests {
         fs::remove_file(out.join(name)).unwrap();
         fs::write(out.join(name), "ro").unwrap();
         assert!(place(&sha256));
-        // Through a link it is copied.
+        // A symbolic link is followed, and the file is copied.
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&from, &link).unwrap();
         fs::remove_file(out.join(name)).unwrap();

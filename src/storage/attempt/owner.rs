@@ -5,24 +5,24 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 
-/// Longest part of a folder's name that is a host's.
+/// Longest host name in the name of a folder, in characters.
 const HOST_MAX: usize = 40;
 
-/// A process, as another on the same machine can recognize it.
+/// Identifies a process to other processes on the same machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owner {
     pub(super) host: String,
-    /// Differs after each start of the machine.
+    /// The machine's boot id, which is new after each boot.
     pub(super) boot: String,
-    /// The name space of its number: each container has its own.
+    /// The PID namespace of `pid`: each container has its own.
     pub(super) pid_namespace: String,
     pub(super) pid: u32,
-    /// When it began, in ticks since the start of the machine.
+    /// When the process began, in ticks since boot.
     pub(super) started: Option<u64>,
 }
 
 impl Owner {
-    /// This process.
+    /// Identifies this process.
     pub(super) fn here() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
@@ -36,13 +36,13 @@ impl Owner {
         }
     }
 
-    /// The owner of the attempt's `folder`.
+    /// The owner of the attempt's `folder`; `None` without a readable note.
     pub(super) fn of(folder: &Path) -> Option<Self> {
         let bytes = read_plain(&folder.join(note_name(folder))).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Whether the process has ended for sure.
+    /// Whether the process is known to have ended. `false` for a process of another machine or container.
     pub(super) fn is_gone(&self) -> bool {
         let here = Self::here();
         let is_same_machine = !self.boot.is_empty()
@@ -53,17 +53,17 @@ impl Owner {
     }
 }
 
-/// When the process `pid` began; `None` when it has ended.
+/// When the process `pid` began, in ticks since boot; `None` when it has ended.
 fn start_of(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may hold anything.
+    // The process name before it may contain any character.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let is_dead = matches!(fields.next()?, "Z" | "X");
     // The 22nd field of the line; the state is the third.
     fields.nth(18)?.parse().ok().filter(|_| !is_dead)
 }
 
-/// The name of this machine, as far as it fits into the name of a folder.
+/// The name of this machine for the name of a folder: at most [`HOST_MAX`] characters, ASCII letters, digits and `-`.
 pub(super) fn host() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };

@@ -13,19 +13,19 @@ use std::io::{self, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Where the order of classes is from when no official one is known.
+/// Source of the class order when no official one is known.
 const ORDER_OF_JOB: &str = "the glosses of wlasl_landmarks.npz";
 
 /// The joined file on disk.
 pub(super) struct WrittenFinal {
-    /// Of the whole file, lower-case hex.
+    /// SHA-256 of the file, lower-case hex.
     pub(super) sha256: String,
-    /// Its `glosses`.
+    /// The array `glosses` of the file.
     pub(super) glosses: Vec<Arc<str>>,
 }
 
-/// Writes the joined file (with the keys of `profile`) from the rows of `batches`, if there are any, and the label map.
-/// Returns their SHA-256, by name.
+/// Writes the joined file (with the keys of `profile`) from the rows of `batches`, if there are any, and the label
+/// map. Returns their SHA-256, by name.
 pub(crate) fn joined_files(
     out: &Path,
     batches: &[usize],
@@ -49,13 +49,13 @@ pub(crate) fn joined_files(
 }
 
 /// Writes the joined file from the files of `batches`, whose hashes the caller has compared: `sequences`, `labels`,
-/// `video_ids`, `glosses` of the notebook. Under
-/// [`Profile::Corrected`] `glosses` are all classes when their order is known, else exactly those that are present, and there are also `mask` bool
-/// `[N, length, 2]`, `label_ids` i64 `[N]` with `glosses[label_ids] == labels`, and `split`. The arrays are copied batch by
-/// batch, so memory does not grow with the dataset.
+/// `video_ids`, `glosses` of the notebook. Under [`Profile::Corrected`] `glosses` are all classes when their order is
+/// known, else exactly those that are present, and there are also `mask` bool `[N, length, 2]`, `label_ids` i64 `[N]`
+/// with `glosses[label_ids] == labels`, and `split`. The arrays are copied batch by batch, so memory does not grow
+/// with the dataset.
 ///
 /// # Errors
-/// When a batch file cannot be read or the file cannot be written.
+/// Fails when a batch file cannot be read or the file cannot be written.
 pub(super) fn write_final(
     out: &Path,
     batches: &[usize],
@@ -65,7 +65,7 @@ pub(super) fn write_final(
 ) -> Result<WrittenFinal, StoreError> {
     let arrays = BatchArrays { out, batches };
     let (mut used, mut n) = (HashSet::new(), 0);
-    let labels = arrays.widest("labels", |labels| {
+    let labels = arrays.longest_string("labels", |labels| {
         n += labels.len();
         for label in labels {
             if !used.contains(label.as_str()) {
@@ -73,7 +73,7 @@ pub(super) fn write_final(
             }
         }
     })?;
-    let video_ids = arrays.widest("video_ids", |_| {})?;
+    let video_ids = arrays.longest_string("video_ids", |_| {})?;
     let glosses = match (profile, classes.order) {
         (Profile::Notebook, _) => classes.glosses.to_vec(),
         (Profile::Corrected, Some(order)) => order.glosses.clone(),
@@ -84,7 +84,7 @@ pub(super) fn write_final(
     };
     let splits = match profile {
         Profile::Notebook => 0,
-        Profile::Corrected => arrays.widest("split", |_| {})?,
+        Profile::Corrected => arrays.longest_string("split", |_| {})?,
     };
     let sha256 = write_npz(out, FINAL_NAME, |file| {
         let mut npz = NpzWriter::new(file);
@@ -152,8 +152,13 @@ impl BatchArrays<'_> {
         joined.finish()
     }
 
-    /// Characters of the longest string called `name` in all batches. Gives `each` those of a batch.
-    fn widest(&self, name: &str, mut each: impl FnMut(Vec<String>)) -> Result<usize, StoreError> {
+    /// Length in characters of the longest string called `name` in all batches. Calls `each` with the strings of each
+    /// batch.
+    fn longest_string(
+        &self,
+        name: &str,
+        mut each: impl FnMut(Vec<String>),
+    ) -> Result<usize, StoreError> {
         let mut width = 0;
         for batch in self.batches {
             let strings = NpzReader::open(&batch_path(self.out, *batch))?.strings(name)?;

@@ -111,7 +111,7 @@ fn the_final_file_joins_the_batches() {
     let mut whole = NpzReader::open(&dir.path().join(FINAL_NAME)).unwrap();
     let names = "sequences labels video_ids glosses mask label_ids split";
     assert_eq!(whole.names().join(" "), names);
-    // Only the classes that are there.
+    // Only the classes that are present.
     assert_eq!(whole.strings("glosses").unwrap(), ["book"]);
     assert_eq!(whole.numbers::<i64>("label_ids").unwrap().0, [0, 0, 0]);
     assert_eq!(whole.strings("split").unwrap(), ["train"; 3]);

@@ -1,9 +1,9 @@
 //! The checksum of every row. SQLite checks the structure of its file only: a flipped bit in a value would be read as
 //! another value.
 //!
-//! Each table ends in a column `sum`, computed by the SQL function `row_sum` over the table's name and its other columns.
-//! All reads go through [`Table::select`], which compares it. The ledger drops a row that has changed, reports it, and
-//! repeats the read, so that a damaged row is one that was never there.
+//! Each table ends in a column `sum`, computed by the SQL function `row_sum` over the table's name and its other
+//! columns. All reads go through [`Table::select`], which compares it. The ledger drops a row that has changed,
+//! reports it, and repeats the read: a damaged row counts as missing.
 
 use crate::digest::Hasher;
 use rusqlite::functions::FunctionFlags;
@@ -15,7 +15,7 @@ pub(super) struct Table {
     name: &'static str,
     /// The columns that the checksum covers, in the order of the schema.
     columns: &'static str,
-    /// What its rows are, for people; the first column is appended.
+    /// Description of its rows in messages; the value of the first column is appended.
     pub(super) content: &'static str,
 }
 
@@ -61,28 +61,28 @@ pub(super) const TABLES: [Table; 9] = [
     COMMAND,
 ];
 
-/// A row has other values than were written.
+/// A row does not match its checksum.
 #[derive(Debug, thiserror::Error)]
 #[error("a row of the table {0} has changed since it was written")]
 struct DamagedRow(&'static str);
 
 impl Table {
-    /// SQL of the checksum of `values`, one for each column.
+    /// SQL expression for the checksum of `values`, one for each column.
     fn sum(&self, values: &str) -> String {
         format!("row_sum('{}', {values})", self.name)
     }
 
-    /// SQL of whether a row is as it was written.
+    /// SQL condition that a row matches its checksum.
     pub(super) fn is_sound(&self) -> String {
         format!("sum IS {}", self.sum(self.columns))
     }
 
-    /// SQL that adds a row. Its parameters are the columns in order.
+    /// SQL statement that adds a row. Its parameters are the columns in order.
     pub(super) fn insert(&self) -> String {
         self.write("INSERT")
     }
 
-    /// As [`Self::insert`], in place of a row with the same key.
+    /// Like [`Self::insert`], but replaces a row with the same key.
     pub(super) fn replace(&self) -> String {
         self.write("INSERT OR REPLACE")
     }
@@ -97,7 +97,7 @@ impl Table {
         format!("{verb} INTO {name} ({columns}, sum) VALUES ({values}, {sum})")
     }
 
-    /// SQL that moves the rows of `condition` to the position `to`, unless they have changed.
+    /// SQL statement that moves the rows of `condition` to the position `to`. It leaves damaged rows.
     pub(super) fn move_rows(&self, to: &str, condition: &str) -> String {
         let sum = self.sum(&self.columns.replacen("position", to, 1));
         let (name, is_sound) = (self.name, self.is_sound());
@@ -107,7 +107,7 @@ impl Table {
     /// The rows that `clause` selects, with all columns in the order of the schema.
     ///
     /// # Errors
-    /// When one of them has changed since it was written, and those of SQLite.
+    /// Fails when a row does not match its checksum, or when SQLite fails.
     pub(super) fn select<T>(
         &self,
         db: &Connection,
@@ -130,7 +130,7 @@ impl Table {
         rows.collect()
     }
 
-    /// Removes the rows that have changed and returns what they were.
+    /// Removes the rows that do not match their checksums and returns a description of each.
     pub(super) fn drop_damaged(&self, db: &Connection) -> rusqlite::Result<Vec<String>> {
         let (name, is_sound) = (self.name, self.is_sound());
         let key = self.columns.split(',').next().unwrap_or_default();
@@ -151,12 +151,12 @@ impl Table {
     }
 }
 
-/// Whether `error` is that of a row that has changed.
+/// Whether `error` reports a damaged row.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::UserFunctionError(cause) if cause.is::<DamagedRow>())
 }
 
-/// Gives `db` the SQL function `row_sum`: 8 bytes of the SHA-256 of its arguments, each with its type and length.
+/// Adds the SQL function `row_sum` to `db`: 8 bytes of the SHA-256 of its arguments, each with its type and length.
 pub(super) fn add_row_sum(db: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     db.create_scalar_function("row_sum", -1, flags, |values| {

@@ -1,7 +1,7 @@
 //! The finished clips and the batches that hold them.
 //!
-//! The sequence of a clip is staged in the transaction that records the clip. The transaction that marks its batch sealed
-//! removes it. That one comes after the batch file is durable. Files with the kept frames of clips are known likewise:
+//! The sequence of a clip is staged in the transaction that records the clip. The transaction that marks its batch
+//! sealed removes it, after the batch file is durable. Files with kept frames are recorded in the same way: see
 //! [`super::parts`].
 
 use super::checksum::{BATCH, CLIP, PART, STAGED};
@@ -18,9 +18,9 @@ use std::ops::Range;
 /// A finished clip or take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClipRecord {
-    /// Everything beside the settings that decides its outcome. A rescan finds the clip by it.
+    /// Everything that decides its outcome, except the settings. A rescan finds the clip by it.
     pub key: String,
-    /// The name of its state.
+    /// The name of its state, for example `accepted`.
     pub state: String,
     /// Why it was not accepted.
     pub reason: Option<String>,
@@ -134,8 +134,8 @@ impl Ledger {
         })
     }
 
-    /// Marks `batch` sealed and removes the staged sequences of `positions`, and their parts when their frames are in the
-    /// file of the batch. Its files must be durable already.
+    /// Marks `batch` sealed and removes the staged sequences of `positions`, and their parts when their frames are in
+    /// the file of the batch. Its files must be durable already.
     pub(crate) fn seal(
         &mut self,
         batch: usize,
@@ -161,7 +161,8 @@ impl Ledger {
         })
     }
 
-    /// Marks `batch` sealed with its `clips`, whatever was known of its `positions`. Its files must be durable already.
+    /// Marks `batch` sealed with its `clips`, which replace all records of its `positions`. Its files must be durable
+    /// already.
     pub(crate) fn adopt_batch(
         &mut self,
         batch: usize,
@@ -185,8 +186,8 @@ impl Ledger {
         })
     }
 
-    /// Removes the mark of `batch`, stages its sequences again and notes the parts that its frames are in again. `rows`
-    /// and `parts` have their positions.
+    /// Marks `batch` as not sealed, stages its sequences again and records the parts that its frames are in again.
+    /// `rows` and `parts` have their positions.
     pub(crate) fn unseal(
         &mut self,
         batch: usize,
@@ -202,8 +203,8 @@ impl Ledger {
         })
     }
 
-    /// Removes the mark of `batch`, a file of which is lost, and forgets its accepted clips, or `all` of them: they are then
-    /// read again.
+    /// Marks `batch`, a file of which is lost, as not sealed and forgets its accepted clips, or `all` of its clips:
+    /// they are then read again.
     pub(crate) fn discard_batch(
         &mut self,
         batch: usize,
@@ -240,8 +241,8 @@ impl Ledger {
         })
     }
 
-    /// Forgets the clips in one of `states` from position `from` on and returns their number. No batch that holds one may
-    /// be sealed.
+    /// Forgets the clips in one of `states` from position `from` on and returns their number. No batch that holds one
+    /// may be sealed.
     pub(crate) fn forget_clips(
         &mut self,
         states: &[&str],
@@ -261,8 +262,8 @@ impl Ledger {
         })
     }
 
-    /// Moves the clips from the keys of `moves` to its values, forgets the others, and sets the settings of the job: one
-    /// transaction. No batch at or behind a moved clip may be sealed.
+    /// Moves the clips from the keys of `moves` to its values, forgets the others, and sets the settings of the job:
+    /// one transaction. No batch with a moved clip, or after one, may be sealed.
     pub(crate) fn renumber_clips(
         &mut self,
         moves: &BTreeMap<usize, usize>,
@@ -270,7 +271,7 @@ impl Ledger {
     ) -> Result<(), StoreError> {
         self.write(|tx| {
             for (name, table) in [("clip", &CLIP), ("staged", &STAGED), ("part", &PART)] {
-                // By way of negative numbers, so that no clip meets one that has not moved yet.
+                // The moves go through negative numbers, so that no clip collides with one that has not moved yet.
                 let away = table.move_rows("-1 - ?2", "position = ?1");
                 for (from, to) in moves {
                     tx.prepare_cached(&away)?.execute([from, to])?;
@@ -284,7 +285,7 @@ impl Ledger {
     }
 }
 
-/// SQL that selects a range of positions.
+/// SQL clause that selects a range of positions.
 pub(super) const IN_RANGE: &str = "WHERE position >= ?1 AND position < ?2 ORDER BY position";
 
 /// The parameters of [`IN_RANGE`].
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_goes_through_its_life() {
+    fn a_batch_goes_through_its_states() {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(dir.path()).unwrap();
         ledger.set_outbox_limits(Some(OutboxLimits {

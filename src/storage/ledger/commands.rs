@@ -11,7 +11,7 @@ use crate::storage::StoreError;
 /// Number of commands whose replies are kept.
 const REMEMBERED: i64 = 1000;
 
-/// What the ledger knows of a command that arrives.
+/// What the ledger knows about a command that arrives.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CommandReceipt {
     /// It is new and now recorded as accepted.
@@ -213,7 +213,7 @@ mod tests {
             ledger.record_command("n500", "pause", &stamp).unwrap(),
             CommandReceipt::Answered
         );
-        // What is not answered is never forgotten.
+        // A command without a final reply is never forgotten.
         assert_eq!(ledger.open_commands().unwrap()[0], pair("b", "rescan"));
     }
 }

@@ -1,4 +1,4 @@
-//! What is done about rows that have changed since they were written: they are dropped and reported.
+//! Damaged rows, which have changed since they were written: they are dropped and reported.
 
 use super::checksum::{META, TABLES, is_damage};
 use super::outbox::Message;
@@ -7,18 +7,18 @@ use crate::messages::payloads::Fault;
 use crate::messages::topics;
 use crate::storage::StoreError;
 
-/// What is done about a row that has changed.
+/// Text of messages: what is done about a damaged row.
 const DROPPED: &str =
     "it is dropped: a job reads its clip again, a take is lost; check disk and memory";
 
-/// What of the ledger is lost when SQLite ends reading the log early.
+/// Text of messages: what is lost when SQLite stops reading the log early.
 const LOG: &str = "the end of the log";
 
 /// Metadata without which a job cannot be resumed. It is not dropped: the ledger is refused.
 const REQUIRED: [&str; 2] = ["settings", "run"];
 
 impl Ledger {
-    /// Whether `error` is that of a row that has changed. Such rows are then dropped, so that another attempt may succeed.
+    /// Whether `error` reports a damaged row. Damaged rows are then dropped, so that another attempt may succeed.
     pub(super) fn drops(&self, error: &rusqlite::Error) -> Result<bool, StoreError> {
         let is_damage = is_damage(error) && !self.db.is_readonly("main").unwrap_or(true);
         if is_damage {
@@ -27,7 +27,7 @@ impl Ledger {
         Ok(is_damage)
     }
 
-    /// The fault about a dropped row.
+    /// The fault message about a dropped row.
     pub(super) fn damage_fault(&self, what: &str) -> Message {
         let path = self.path.display();
         let fault = Fault {
@@ -40,8 +40,8 @@ impl Ledger {
         Message::new(topics::FAULT, &fault)
     }
 
-    /// Removes all rows that have changed since they were written and logs what they were. The next message that is
-    /// written comes with a fault about each.
+    /// Removes all rows that have changed since they were written, and logs them. The next transaction with messages
+    /// adds a fault about each.
     pub(super) fn drop_damaged(&self) -> Result<(), StoreError> {
         let dropped = (|| {
             let tx = self.db.unchecked_transaction()?;
@@ -80,13 +80,13 @@ impl Ledger {
         self.dropped.borrow_mut().push(LOG.to_owned());
     }
 
-    /// The faults about dropped rows, for the outbox of another ledger. They are reported once.
+    /// Returns the faults about dropped rows, for the outbox of another ledger. Each is returned once.
     pub(crate) fn take_faults(&mut self) -> Vec<Message> {
         let dropped = self.dropped.take();
         dropped.iter().map(|what| self.damage_fault(what)).collect()
     }
 
-    /// Removes the record of a clip, as damage does.
+    /// Removes the record of a clip, as if it were damaged.
     #[cfg(test)]
     pub(crate) fn lose_clip(&self, position: usize) {
         let sql = "DELETE FROM clip WHERE position = ?1";
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_row_is_dropped_and_said_whatever_its_table() {
+    fn a_changed_row_is_dropped_and_reported_whatever_its_table() {
         /// Returns whether the row is gone.
         type IsGone = fn(&mut Ledger) -> bool;
         let changes: [(&str, &str, IsGone); 11] = [
@@ -235,13 +235,13 @@ mod tests {
             assert!(is_gone(&mut ledger), "{sql}");
             let dropped = ledger.dropped.borrow().clone();
             // A message that was written meanwhile has reported it.
-            let is_said = dropped.iter().any(|d| d.ends_with(what));
+            let is_reported = dropped.iter().any(|d| d.ends_with(what));
             let post = ledger.post(&[], &Timestamp::default());
             post.unwrap();
             assert!(ledger.dropped.borrow().is_empty());
             let all = payloads(&ledger).concat();
             let fault = format!("{what} in the ledger ");
-            assert!(all.contains(&fault) || is_said, "{sql}: {all}");
+            assert!(all.contains(&fault) || is_reported, "{sql}: {all}");
             assert!(all.contains("\"component\":\"ledger\""), "{sql}: {all}");
             // The same at the next start.
             let (dir, ledger) = filled();

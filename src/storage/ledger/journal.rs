@@ -8,14 +8,14 @@ use rusqlite::{Connection, OpenFlags};
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// How a transaction is kept whole.
+/// How SQLite keeps a transaction whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::storage) enum Journal {
     /// Readers do not wait for the writer. Needs memory that all users of the file share.
     WriteAhead,
     /// Needs no shared memory.
     Rollback,
-    /// As `Rollback`, without SQLite's locks: for a folder that one process alone uses.
+    /// Like `Rollback`, without SQLite's locks: for a folder that only one process uses.
     Unlocked,
 }
 
@@ -39,12 +39,12 @@ impl Journal {
         }
     }
 
-    /// Makes `db` use this journal. What a log of the other kind holds is in the database before.
+    /// Makes `db` use this journal. SQLite first applies what a journal of the other kind holds.
     pub(super) fn set(self, db: &Connection) -> rusqlite::Result<()> {
         if self == Self::WriteAhead {
             db.pragma_update(None, "journal_mode", "WAL")?;
         } else {
-            // The log of an earlier process is read without shared memory while the lock is exclusive.
+            // While the lock is exclusive, SQLite reads the log of an earlier process without shared memory.
             db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
             // A truncated journal needs no sync of its folder, a deleted one does.
             db.pragma_update(None, "journal_mode", "TRUNCATE")?;
@@ -55,10 +55,10 @@ impl Journal {
     }
 }
 
-/// Makes the end of the write-ahead log, or of the rollback journal, durable. A process that is killed during a commit may
-/// leave one that is complete and not synced. Its transaction counts as committed from here on and must survive a power
-/// cut. Returns whether the log has transactions that SQLite drops without a word, because something before them has
-/// changed.
+/// Makes the end of the write-ahead log, or of the rollback journal, durable. A process that is killed during a
+/// commit may leave one that is complete and not synced. Its transaction counts as committed from here on and must
+/// survive a power cut. Returns whether SQLite silently drops transactions of the log, because something before them
+/// has changed.
 pub(super) fn sync_log(path: &Path) -> Result<bool, StoreError> {
     let synced = |ending: &str| {
         let log = path.with_file_name(format!("{LEDGER_NAME}{ending}"));
@@ -138,7 +138,7 @@ mod tests {
                         Journal::Rollback | Journal::Unlocked => "truncate",
                     };
                     assert_eq!(mode(&ledger), expected);
-                    // Nothing is left of a log that nobody will read.
+                    // No unused log remains.
                     let log = copy.path().join(format!("{LEDGER_NAME}-wal"));
                     assert_eq!(log.exists(), next == Journal::WriteAhead);
                 }

@@ -1,14 +1,14 @@
-//! Whether SQLite's write-ahead log has transactions behind one that has changed. SQLite reads the log up to the first frame
-//! whose checksum is wrong and drops the rest without a word: that is how it ends a log whose last write was cut off.
+//! Checks whether SQLite's write-ahead log has transactions after a damaged one. SQLite reads the log up to the first
+//! frame whose checksum is wrong and silently drops the rest: a log whose last write was cut off ends in this way.
 
 use std::io::{self, BufReader, Read};
 
-/// Bytes of the header of a log, and of a frame.
+/// Sizes of the header of a log and of a frame, in bytes.
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
-/// What a log begins with; the last bit says that its checksums read big-endian words.
+/// Magic number of a log. Its last bit means that the checksums read big-endian words.
 const MAGIC: u32 = 0x377f_0682;
-/// SQLite's limits of a page, bytes.
+/// Page sizes that SQLite allows, in bytes.
 const PAGE_BYTES: std::ops::RangeInclusive<usize> = 512..=65536;
 
 /// The running checksum of a log.
@@ -75,7 +75,7 @@ pub(super) fn loses_transactions(log: impl Read) -> io::Result<bool> {
             sum.add(&frame[FRAME_HEADER..]);
             is_sound = salts == [true; 2] && sum.is(&frame, 16);
         }
-        // The size of the database stands in the last frame of a transaction.
+        // Only the last frame of a transaction holds the size of the database.
         if !is_sound && word(&frame, 4) != 0 {
             return Ok(true);
         }
@@ -83,7 +83,7 @@ pub(super) fn loses_transactions(log: impl Read) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Fills `bytes`; `false` when the file ends before.
+/// Fills `bytes`; `false` when the file ends first.
 fn fill(from: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
     match from.read_exact(bytes) {
         Ok(()) => Ok(true),
@@ -121,7 +121,8 @@ mod tests {
             for bit in 0..8 {
                 let mut changed = log.clone();
                 changed[at] ^= 1 << bit;
-                // The log's version is not covered by what is read here; a commit that is marked as none is its own end.
+                // The log's version is not covered by what is read here; a commit that is marked as none is its own
+                // end.
                 let is_last_mark = at >= log.len() - frame + 4 && at < log.len() - frame + 8;
                 assert!(
                     loses_transactions(&changed[..]).unwrap() || is_last_mark,

@@ -1,16 +1,16 @@
-//! The ledger: what a restart needs, in one SQLite file. A clip is one transaction, a sealed batch is another. Each is
-//! on disk before the call returns, so power may fail at any instruction.
+//! The ledger: what a restart needs, in one SQLite file. A clip is one transaction, a sealed batch is another. Each
+//! is on disk before the call returns, so power may fail at any instruction.
 //!
 //! * [`clips`]: the finished clips, and their sequences until their batch is sealed.
 //! * [`parts`]: the files with the kept frames of clips until their batch is sealed.
 //! * [`outbox`]: the messages that must reach the broker.
 //! * [`commands`]: the commands that the daemon received.
 //!
-//! A row that has changed since it was written is dropped, logged, and reported as a fault (`checksum`, `damage`): then it is as if
-//! it had never been written.
+//! A row that has changed since it was written is dropped, logged, and reported as a fault (`checksum`, `damage`). It
+//! then counts as never written.
 //!
 //! The ledger reads no clock and knows no plan: callers pass timestamps, and a clip is a position with a key.
-//! Where SQLite fails, a method returns [`StoreError::Ledger`] and has changed nothing.
+//! When SQLite fails, a method returns [`StoreError::Ledger`] and has changed nothing.
 
 #![expect(clippy::missing_errors_doc, reason = "stated above for all methods")]
 
@@ -25,7 +25,7 @@ pub mod outbox;
 pub mod parts;
 
 use super::StoreError;
-use super::atomic_file::refuse_odd;
+use super::atomic_file::require_regular_file;
 use super::error::LEDGER_PATH_MAX;
 use crate::messages::payloads::Timestamp;
 use checksum::META;
@@ -42,29 +42,29 @@ pub(super) use journal::Journal;
 pub use outbox::{Message, OutboxLimits, PendingMessage};
 pub use parts::PartRecord;
 
-/// Metadata: an operator paused the job.
+/// Metadata key: an operator paused the job.
 pub const PAUSED: &str = "paused";
-/// Metadata: an operator cancelled the job.
+/// Metadata key: an operator cancelled the job.
 pub const CANCELLED: &str = "cancelled";
 
-/// Metadata: the files of the results and their SHA-256, as JSON, while the results are closed.
+/// Metadata key: the files of the results and their SHA-256, as JSON, while the results are closed.
 pub(crate) const CLOSED: &str = "final";
 
-/// Metadata: identifies this output folder, whatever its job.
+/// Metadata key: the identity of this output folder, independent of its job.
 const IDENTITY: &str = "identity";
 
 /// File name in the output folder.
 pub const LEDGER_NAME: &str = "ledger.sqlite";
 
-/// What the names of its files end in: the file itself comes last.
+/// Suffixes of the names of its files; the database itself comes last.
 pub(super) const LEDGER_ENDINGS: [&str; 4] = ["-wal", "-shm", "-journal", ""];
 
 /// Maximum wait for another process that uses the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Version of the tables below. A ledger of another version than this and [`EXTENDED_VERSION`] is refused.
+/// Version of the tables below. Ledgers of other versions are refused, except [`EXTENDED_VERSION`].
 const SCHEMA_VERSION: i64 = 3;
-/// A ledger of this version gets the tables that it lacks.
+/// A ledger of this version gets the tables that are missing.
 const EXTENDED_VERSION: i64 = 2;
 
 const SCHEMA: &str = "
@@ -111,7 +111,7 @@ pub struct Ledger {
 pub struct JobIdentity {
     /// Everything that decides the bytes of the results.
     pub settings: Value,
-    /// Names the job in messages.
+    /// Identifies the job in messages.
     pub run: String,
 }
 
@@ -119,12 +119,12 @@ impl Ledger {
     /// Opens the ledger in `out`, or creates it.
     ///
     /// # Errors
-    /// When the file cannot be used, is damaged or comes from another version.
+    /// Fails when the file cannot be used, is damaged or comes from another version.
     pub fn open(out: &Path) -> Result<Self, StoreError> {
         Self::open_with(out, Journal::for_folder(out))
     }
 
-    /// As [`Self::open`], with `journal`.
+    /// Like [`Self::open`], with `journal`.
     pub(super) fn open_with(out: &Path, journal: Journal) -> Result<Self, StoreError> {
         let path = ledger_path(out)?;
         let wrap = |source| unusable(&path, source);
@@ -169,7 +169,7 @@ impl Ledger {
     /// Opens the ledger in `out` for reading, also while another process writes to it. `None` when there is none.
     ///
     /// # Errors
-    /// When the file cannot be read, is no ledger or comes from another version.
+    /// Fails when the file cannot be read, is no ledger or comes from another version.
     pub fn open_read_only(out: &Path) -> Result<Option<Self>, StoreError> {
         let path = ledger_path(out)?;
         if !path.exists() {
@@ -182,11 +182,11 @@ impl Ledger {
             Ok((db, version))
         });
         match opened {
-            // The power failed before its first table.
+            // The power failed before the first table was created.
             Ok((_, 0)) => Ok(None),
             Ok((db, SCHEMA_VERSION)) => Self::new(path, db).map(Some),
             Ok((db, EXTENDED_VERSION)) => {
-                // For this connection alone.
+                // Temporary tables, which exist for this connection only.
                 let missing = SCHEMA_3.replace("CREATE TABLE", "CREATE TEMP TABLE");
                 let added = db.execute_batch(&missing);
                 added.map_err(|source| unusable(&path, source))?;
@@ -197,25 +197,25 @@ impl Ledger {
         }
     }
 
-    /// Closes its file. Until [`Ledger::open_again`] it is empty, and what is written to it is lost.
+    /// Closes its file. Until [`Ledger::open_again`] the ledger is empty, and what is written to it is lost.
     pub(crate) fn close(&mut self) -> Result<(), StoreError> {
         self.db = Connection::open_in_memory().map_err(|source| self.error(source))?;
         Ok(())
     }
 
-    /// Opens its file again, which lies in `out` now.
+    /// Opens its file again, which is now in `out`.
     pub(crate) fn open_again(&mut self, out: &Path) -> Result<(), StoreError> {
         let opened = Self::open(out)?;
         (self.path, self.db) = (opened.path, opened.db);
         Ok(())
     }
 
-    /// Where its file is.
+    /// Path of its file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Keeps messages for the broker within `limits`. `None` keeps none.
+    /// Keeps messages for the broker within `limits`. With `None` no message is kept.
     pub fn set_outbox_limits(&mut self, limits: Option<OutboxLimits>) {
         self.limits = limits;
     }
@@ -223,7 +223,7 @@ impl Ledger {
     /// The job that the ledger belongs to; `None` when it is new.
     ///
     /// # Errors
-    /// When SQLite fails or the settings do not parse.
+    /// Fails when SQLite fails or the settings do not parse.
     pub fn job(&self) -> Result<Option<JobIdentity>, StoreError> {
         let (Some(settings), Some(run)) = (self.metadata("settings")?, self.metadata("run")?)
         else {
@@ -240,7 +240,7 @@ impl Ledger {
 
     /// Gives the output folder its identity, if it has none.
     pub(super) fn ensure_identity(&mut self) -> Result<(), StoreError> {
-        // A full disk is not written to without need.
+        // Avoids a needless write, which fails on a full disk.
         if !self.identity()?.is_empty() {
             return Ok(());
         }
@@ -251,8 +251,8 @@ impl Ledger {
         })
     }
 
-    /// Makes the ledger belong to `job`. Keeps the identity, the messages with their numbers, the commands, [`PAUSED`] and
-    /// [`CANCELLED`], and forgets everything else.
+    /// Makes the ledger belong to `job`. Keeps the identity, the messages with their numbers, the commands,
+    /// [`PAUSED`] and [`CANCELLED`], and forgets everything else.
     pub(super) fn begin_job(&mut self, job: &JobIdentity) -> Result<(), StoreError> {
         self.write(|tx| {
             tx.execute_batch(
@@ -296,7 +296,7 @@ impl Ledger {
         self.write(|tx| set_metadata(tx, key, value))
     }
 
-    /// Reads with `query`. Repeats it once without the rows that have changed since they were written.
+    /// Runs `query`. If it finds damaged rows, these are dropped and the query is repeated once.
     fn read<T>(&self, query: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let done = match query(&self.db) {
             Err(error) if self.drops(&error)? => query(&self.db),
@@ -305,8 +305,8 @@ impl Ledger {
         done.map_err(|source| self.error(source))
     }
 
-    /// Makes `change` in one transaction. All of it is on disk when this returns, or nothing. Repeats it once without the
-    /// rows that have changed since they were written.
+    /// Makes `change` in one transaction. All of it is on disk when this returns, or nothing. If it finds damaged
+    /// rows, these are dropped and the change is repeated once.
     fn write<T>(
         &mut self,
         change: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
@@ -318,7 +318,7 @@ impl Ledger {
         done.map_err(|source| self.error(source))
     }
 
-    /// As [`Self::write`], with `messages` in the same transaction, and a fault about each row that was dropped.
+    /// Like [`Self::write`], with `messages` in the same transaction, and a fault about each row that was dropped.
     fn write_and_post(
         &mut self,
         messages: &[Message],
@@ -403,7 +403,7 @@ fn bad(path: &Path, reason: &dyn std::fmt::Display) -> StoreError {
     }
 }
 
-/// Where the ledger of the output folder `out` is. Each of its files is a plain file or missing.
+/// Path of the ledger in the output folder `out`. Fails when one of its files is a link or no regular file.
 fn ledger_path(out: &Path) -> Result<PathBuf, StoreError> {
     let path = out.join(LEDGER_NAME);
     // SQLite resolves links and makes the path absolute.
@@ -413,7 +413,7 @@ fn ledger_path(out: &Path) -> Result<PathBuf, StoreError> {
         return Err(StoreError::TooLong { path, length });
     }
     for ending in LEDGER_ENDINGS {
-        refuse_odd(&out.join(format!("{LEDGER_NAME}{ending}")))?;
+        require_regular_file(&out.join(format!("{LEDGER_NAME}{ending}")))?;
     }
     Ok(path)
 }

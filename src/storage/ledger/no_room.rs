@@ -1,9 +1,10 @@
-//! Whether a disk quota is behind an error of SQLite. SQLite has a code of its own for a full disk, and none for a quota.
+//! Checks whether a disk quota is the cause of an error of SQLite, which has an error code for a full disk but not
+//! for a quota.
 
 use rusqlite::{Connection, ErrorCode};
 use std::io;
 
-/// The system's error when the last call of `db`, which failed with `error`, met a quota.
+/// Returns the system's error when the last call of `db`, which failed with `error`, reached a quota.
 #[allow(unsafe_code, reason = "rusqlite does not offer this number")]
 pub(super) fn quota(db: &Connection, error: &rusqlite::Error) -> Option<io::Error> {
     use ErrorCode::{CannotOpen, SystemIoFailure};
@@ -48,7 +49,7 @@ mod tests {
         assert!(error.is_full(), "{error:?}");
         assert!(matches!(error, StoreError::Write { .. }), "{error}");
         assert!(error.to_string().contains("raise the quota"), "{error}");
-        // What failed can be repeated.
+        // The failed write can be repeated.
         let mut ledger = Ledger::open(dir.path()).unwrap();
         let clip = ClipRecord::default();
         ledger

@@ -11,11 +11,11 @@ use rusqlite::Transaction;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Metadata: how many messages the bounds have dropped.
+/// Metadata key: number of messages that the bounds have dropped.
 const OUTBOX_DROPPED: &str = "outbox_dropped";
 
-/// Replies that may wait, and their bytes together; the oldest go first. They have bounds of their own, so that neither a
-/// flood of commands drops batches and faults nor the other way round.
+/// Maximum number of waiting replies, and of their bytes together; the oldest are dropped first. Replies have bounds
+/// of their own, so that neither a flood of commands drops batches and faults nor the other way round.
 const REPLIES_MAX: u32 = 1000;
 const REPLIES_BYTES_MAX: u32 = 4 << 20;
 
@@ -31,14 +31,14 @@ pub struct OutboxLimits {
 /// A message for a channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// From [`topics`].
+    /// Name of the channel, from [`topics`].
     pub channel: &'static str,
     /// The channel's own fields.
     pub body: Value,
 }
 
 impl Message {
-    /// `body` on `channel`.
+    /// A message with `body` on `channel`.
     pub fn new(channel: &'static str, body: &impl Serialize) -> Self {
         // The payloads are plain structs. Should one not serialize, an empty message still counts in `seq`.
         let body = serde_json::to_value(body).unwrap_or(Value::Null);
@@ -46,7 +46,7 @@ impl Message {
     }
 }
 
-/// Adds `messages` with the next numbers of their channels, then keeps within the bounds.
+/// Adds `messages` with the next numbers of their channels, then drops the oldest beyond the bounds.
 pub(super) fn insert_messages(
     tx: &Transaction<'_>,
     limits: Option<OutboxLimits>,
@@ -107,7 +107,7 @@ pub(super) fn insert_messages(
 }
 
 impl Ledger {
-    /// Adds messages that belong to no other change.
+    /// Adds messages in a transaction of their own.
     pub(crate) fn post(
         &mut self,
         messages: &[Message],
@@ -146,7 +146,7 @@ impl Ledger {
         })
     }
 
-    /// How many messages wait.
+    /// Number of waiting messages.
     pub(crate) fn pending_message_count(&self) -> Result<u64, StoreError> {
         self.read(|db| {
             db.prepare_cached("SELECT count(*) FROM outbox")?
@@ -154,7 +154,7 @@ impl Ledger {
         })
     }
 
-    /// How many messages the bounds have dropped since the job began.
+    /// Number of messages that the bounds have dropped since the job began.
     pub(crate) fn dropped_count(&self) -> Result<u64, StoreError> {
         Ok(self
             .metadata(OUTBOX_DROPPED)?
@@ -191,21 +191,21 @@ mod tests {
     fn numbers_go_on_and_bounds_hold() {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(dir.path()).unwrap();
-        let say = |ledger: &mut Ledger, channel, at| {
+        let put = |ledger: &mut Ledger, channel, at| {
             ledger
                 .post(&[Message::new(channel, &json!({"x": 1}))], &stamp(at))
                 .unwrap();
         };
         // Without a broker nothing is kept and no number is used up.
-        say(&mut ledger, "fault", 0);
+        put(&mut ledger, "fault", 0);
         assert!(seqs(&ledger).is_empty());
         ledger.set_outbox_limits(Some(OutboxLimits {
             messages: 3,
             age_s: 100,
         }));
-        say(&mut ledger, "batch", 0);
-        say(&mut ledger, "reply", 1000);
-        say(&mut ledger, "fault", 1000);
+        put(&mut ledger, "batch", 0);
+        put(&mut ledger, "reply", 1000);
+        put(&mut ledger, "fault", 1000);
         let first = ledger.pending_messages(0, 1).unwrap();
         let text = String::from_utf8(first[0].payload.clone()).unwrap();
         assert_eq!(
@@ -220,14 +220,14 @@ mod tests {
             messages: 3,
             age_s: 100,
         }));
-        say(&mut ledger, "batch", 0);
-        say(&mut ledger, "batch", 1050);
-        say(&mut ledger, "batch", 1050);
+        put(&mut ledger, "batch", 0);
+        put(&mut ledger, "batch", 1050);
+        put(&mut ledger, "batch", 1050);
         // One too many: the oldest that is no reply goes, and is counted.
         assert_eq!(seqs(&ledger), ["reply 1", "batch 2", "batch 3", "batch 4"]);
         assert_eq!(ledger.dropped_count().unwrap(), 1);
-        say(&mut ledger, "fault", 1151);
-        // Too old by a clock that was right both times; `batch 2` has no known age.
+        put(&mut ledger, "fault", 1151);
+        // Too old by a clock that was synchronized both times; `batch 2` has no known age.
         assert_eq!(seqs(&ledger), ["reply 1", "fault 2"]);
         assert_eq!(ledger.dropped_count().unwrap(), 4);
         assert_eq!(ledger.pending_message_count().unwrap(), 2);

@@ -11,11 +11,11 @@ use std::ops::Range;
 /// The file with the kept frames of one clip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartRecord {
-    /// Its name in the folder of parts.
+    /// File name in the folder of parts.
     pub name: String,
     /// Number of frames.
     pub frames: usize,
-    /// Of the whole file, lower-case hex.
+    /// SHA-256 of the file, lower-case hex.
     pub sha256: String,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn frames_files(db: &Connection) -> rusqlite::Result<BTreeMap<usize, 
     Ok(files.into_iter().collect())
 }
 
-/// Marks the file of kept frames of `batch` complete, or takes the mark off it.
+/// Records the SHA-256 of the file of kept frames of `batch`; `None` removes the record.
 pub(super) fn mark_frames_file(
     tx: &Transaction<'_>,
     batch: usize,

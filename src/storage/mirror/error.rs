@@ -19,7 +19,7 @@ pub(crate) enum MirrorError {
          itself"
     )]
     Medium { path: PathBuf, source: io::Error },
-    /// Something else lies where a file or folder of ours should.
+    /// A link or special file is at the path of a file or folder of the mirror.
     #[error(
         "{path} is a link or no plain file, and nothing is read from it or written through it: remove it \
          (`rm {path}`); copying then resumes by itself"

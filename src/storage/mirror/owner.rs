@@ -1,5 +1,5 @@
-//! The output folder that a mirror belongs to. A file in the mirror states its identity and is written before the first
-//! copy. The mirror of another output folder may be its only copy and is never changed.
+//! The output folder that a mirror belongs to. A file in the mirror states its identity and is written before the
+//! first copy. The mirror of another output folder may be its only copy and is never changed.
 
 use super::{
     CopyInterrupt, Listing, Mirror, MirrorError, SUMS_NAME, make_one, medium, parse, stream,
@@ -24,10 +24,11 @@ impl Mirror {
     }
 
     /// Whether the mirror may belong to the output folder of `listing`: it states its identity, or it states none and
-    /// contains only files of `listing`, with equal bytes. `false` when `stop` came first. Changes nothing.
+    /// contains only files of `listing`, with equal bytes. `false` when `stop` returned `true` first. Changes
+    /// nothing.
     ///
     /// # Errors
-    /// [`MirrorError::Foreign`] when it belongs to another one; also when it cannot be read.
+    /// [`MirrorError::Foreign`] when it belongs to another output folder. Also fails when the mirror cannot be read.
     pub(crate) fn belongs(
         &self,
         listing: &Listing,
@@ -42,7 +43,7 @@ impl Mirror {
         }
     }
 
-    /// Creates the folder within the mirror, if this is one, and writes the identity of the output folder durably, unless
+    /// Creates the folder if it is one within a mirror, and writes the identity of the output folder durably, unless
     /// there is nothing to copy.
     pub(super) fn own(&self, listing: &Listing) -> Result<(), MirrorError> {
         if self.to != self.root {

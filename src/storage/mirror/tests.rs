@@ -18,12 +18,12 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// An output folder, a mirror's folder, and the files that belong in it.
-struct Place {
+struct MirrorFixture {
     dir: TempDir,
     files: Vec<Listed>,
 }
 
-impl Place {
+impl MirrorFixture {
     /// Three batches, the first longer than a chunk, and a final file.
     fn new() -> Self {
         let place = Self {
@@ -77,17 +77,17 @@ impl Place {
         tree(&self.to())
     }
 
-    /// The mirror of an uninterrupted pass.
+    /// The mirror after an uninterrupted synchronization.
     fn canonical() -> &'static BTreeMap<String, Vec<u8>> {
         static TREE: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
-            let place = Place::new();
+            let place = MirrorFixture::new();
             place.pass().unwrap();
             place.tree()
         });
         &TREE
     }
 
-    /// Every line of the list is true, by the tool that users have.
+    /// `sha256sum` accepts every line of the list.
     fn check_sums(&self) {
         if self
             .to()
@@ -128,7 +128,7 @@ pub(super) fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-fn says<T: std::fmt::Debug>(result: Result<T, MirrorError>, words: &[&str]) {
+fn assert_error_contains<T: std::fmt::Debug>(result: Result<T, MirrorError>, words: &[&str]) {
     let error = result.unwrap_err().to_string();
     for word in words {
         assert!(error.contains(word), "{word:?} is not in {error:?}");
@@ -137,7 +137,7 @@ fn says<T: std::fmt::Debug>(result: Result<T, MirrorError>, words: &[&str]) {
 
 #[test]
 fn a_pass_copies_what_is_missing_and_nothing_twice() {
-    let place = Place::new();
+    let place = MirrorFixture::new();
     assert_eq!(place.mirror().waiting(&place.listing()), 4);
     let whole = SyncReport {
         copied: 4,
@@ -154,18 +154,18 @@ fn a_pass_copies_what_is_missing_and_nothing_twice() {
     }
     place.check_sums();
     assert_eq!(place.pass().unwrap(), SyncReport { copied: 0, ..whole });
-    // A copy in place is not written again, and not read.
+    // A copy in place is neither written again nor read.
     fs::write(place.to().join("batches/00001.npz"), vec![7; 1_000]).unwrap();
     assert_eq!(place.pass().unwrap(), SyncReport { copied: 0, ..whole });
 }
 
 #[test]
 fn the_mirrors_folder_is_never_made() {
-    let place = Place::new();
+    let place = MirrorFixture::new();
     place.pass().unwrap();
     let (to, away) = (place.to(), place.dir.path().join("away"));
     fs::rename(&to, &away).unwrap();
-    says(
+    assert_error_contains(
         place.pass(),
         &[
             "is away",
@@ -173,63 +173,63 @@ fn the_mirrors_folder_is_never_made() {
             &format!("mkdir -p {}", to.display()),
         ],
     );
-    // Nor where it goes between that look and the first folder below it.
+    // It is not made either when it vanishes after the check and before the first folder is made.
     let late = place.mirror().make_folders("batches/00000.npz");
     assert_eq!(late.unwrap_err().kind(), ErrorKind::NotFound);
     assert!(!to.exists());
     assert_eq!(place.mirror().waiting(&place.listing()), 4);
-    // Back, with all it had.
+    // The mirror returns with all its files.
     fs::rename(&away, &to).unwrap();
     assert_eq!(place.pass().unwrap().copied, 0);
-    // Another, empty.
+    // Another, empty folder is at its path.
     fs::rename(&to, &away).unwrap();
     fs::create_dir(&to).unwrap();
     assert_eq!(place.pass().unwrap().copied, 4);
-    assert_eq!(&place.tree(), Place::canonical());
-    // Not a folder at all.
+    assert_eq!(&place.tree(), MirrorFixture::canonical());
+    // A file is at its path.
     fs::rename(&to, place.dir.path().join("third")).unwrap();
     fs::write(&to, b"").unwrap();
-    says(place.pass(), &["the mirror fails at", "ot a directory"]);
+    assert_error_contains(place.pass(), &["the mirror fails at", "ot a directory"]);
 }
 
 #[test]
 fn a_medium_that_goes_in_the_middle_is_away() {
-    let place = Place::new();
+    let place = MirrorFixture::new();
     let (to, away) = (place.to(), place.dir.path().join("away"));
-    let looks = Cell::new(0);
+    let polls = Cell::new(0);
     let pull = || {
-        looks.set(looks.get() + 1);
-        if looks.get() == 7 {
+        polls.set(polls.get() + 1);
+        if polls.get() == 7 {
             fs::rename(&to, &away).unwrap();
         }
         false
     };
-    says(place.mirror().pass(&place.listing(), &pull), &["is away"]);
+    assert_error_contains(place.mirror().pass(&place.listing(), &pull), &["is away"]);
     assert!(!to.exists());
     fs::rename(&away, &to).unwrap();
     assert!(place.pass().unwrap().copied > 0);
-    assert_eq!(&place.tree(), Place::canonical());
+    assert_eq!(&place.tree(), MirrorFixture::canonical());
 }
 
 #[test]
 fn any_interruption_ends_in_the_same_mirror() {
-    let canonical = Place::canonical();
+    let canonical = MirrorFixture::canonical();
     let count = Cell::new(0);
     let counting = || {
         count.set(count.get() + 1);
         false
     };
-    let place = Place::new();
+    let place = MirrorFixture::new();
     place.mirror().pass(&place.listing(), &counting).unwrap();
-    let looks = count.get();
-    assert!(looks > 12, "{looks}");
-    for at in 1..=looks {
+    let polls = count.get();
+    assert!(polls > 12, "{polls}");
+    for at in 1..=polls {
         let reached = |count: &Cell<usize>| {
             count.set(count.get() + 1);
             count.get() == at
         };
-        // Told to stop: nothing half-copied stays.
-        let place = Place::new();
+        // Stopped: no partial copy remains.
+        let place = MirrorFixture::new();
         count.set(0);
         let pass = place
             .mirror()
@@ -243,8 +243,8 @@ fn any_interruption_ends_in_the_same_mirror() {
         place.check_sums();
         assert_eq!(place.pass().unwrap().copied, pass.waiting);
         assert_eq!(&place.tree(), canonical, "stopped at {at}");
-        // Killed: the next pass cleans up.
-        let place = Place::new();
+        // Killed: the next synchronization removes partial copies.
+        let place = MirrorFixture::new();
         count.set(0);
         let die = || !reached(&count) || panic!("killed");
         let killed = || {
@@ -260,7 +260,7 @@ fn any_interruption_ends_in_the_same_mirror() {
 
 #[test]
 fn batches_of_an_earlier_job_go_and_nothing_else() {
-    let mut place = Place::new();
+    let mut place = MirrorFixture::new();
     place.pass().unwrap();
     let canonical = place.tree();
     let foreign = [
@@ -288,7 +288,7 @@ fn batches_of_an_earlier_job_go_and_nothing_else() {
     }
     sums += "no line of ours\n\u{fffd}\n";
     fs::write(to.join(SUMS_NAME), &sums).unwrap();
-    // What a killed pass left, of a batch that is no longer wanted too.
+    // Partial files of a killed process, also of a batch that is no longer in the listing.
     for partial in [
         "batches/.00001.npz.part",
         "batches/.00007.npz.part",
@@ -328,7 +328,7 @@ fn batches_of_an_earlier_job_go_and_nothing_else() {
         is_all: false,
         ..place.listing()
     };
-    // A job that begins anew leaves what may be the only copy of the one before, until it is finished.
+    // A new job leaves the copies of the earlier one, which may be the only ones, until the new job is finished.
     let pass = place.mirror().pass(&early(&[]), &|| false).unwrap();
     assert_eq!((pass.removed, pass.in_place), (0, 0));
     assert_eq!(place.tree(), expected);
@@ -339,7 +339,7 @@ fn batches_of_an_earlier_job_go_and_nothing_else() {
     assert_eq!(place.tree()["batches/00000.npz"], b"new");
     assert!(to.join("batches/00001.npz").exists());
     place.check_sums();
-    // No files at all: an empty list stays.
+    // Without any file, an empty list remains.
     place.files.clear();
     assert_eq!(place.pass().unwrap().removed, 3);
     assert_eq!(fs::read(to.join(SUMS_NAME)).unwrap(), b"");
@@ -348,10 +348,10 @@ fn batches_of_an_earlier_job_go_and_nothing_else() {
 
 #[test]
 fn a_source_that_changed_is_not_copied_and_the_others_are() {
-    let place = Place::new();
+    let place = MirrorFixture::new();
     let changed = place.from().join("batches/00000.npz");
     fs::write(&changed, vec![1; 600_000]).unwrap();
-    says(
+    assert_error_contains(
         place.pass(),
         &[
             "00000.npz has changed",
@@ -361,28 +361,28 @@ fn a_source_that_changed_is_not_copied_and_the_others_are() {
     );
     assert_eq!(place.tree().len(), 5);
     assert_eq!(place.mirror().waiting(&place.listing()), 1);
-    // Lost, or no file.
+    // The source is missing or is a folder.
     fs::remove_file(&changed).unwrap();
-    says(place.pass(), &["cannot read", "batches/00000.npz"]);
+    assert_error_contains(place.pass(), &["cannot read", "batches/00000.npz"]);
     fs::create_dir(&changed).unwrap();
-    says(place.pass(), &["cannot read", "batches/00000.npz"]);
+    assert_error_contains(place.pass(), &["cannot read", "batches/00000.npz"]);
     assert!(place.tree().keys().all(|name| !name.contains("00000")));
     place.check_sums();
-    // What the mirror has and the output folder has lost stays in the mirror.
+    // A copy stays in the mirror when the output folder has lost the file.
     fs::remove_file(place.from().join("batches/00001.npz")).unwrap();
-    says(place.pass(), &["batches/00000.npz"]);
+    assert_error_contains(place.pass(), &["batches/00000.npz"]);
     assert!(place.tree().contains_key("batches/00001.npz"));
     assert_eq!(place.mirror().waiting(&place.listing()), 1);
 }
 
 #[test]
-fn a_file_that_was_made_anew_replaces_its_copy() {
-    let mut place = Place::new();
+fn a_rewritten_file_replaces_its_copy() {
+    let mut place = MirrorFixture::new();
     place.pass().unwrap();
-    let anew = vec![9; 70_000];
-    fs::write(place.from().join("manifest.jsonl"), &anew).unwrap();
-    place.files[3].1 = sha256(&anew);
-    // Stopped before the copy: the list says nothing of the old one any more.
+    let rewritten = vec![9; 70_000];
+    fs::write(place.from().join("manifest.jsonl"), &rewritten).unwrap();
+    place.files[3].1 = sha256(&rewritten);
+    // Stopped before the copy: the list no longer contains the old copy.
     let pass = place.mirror().pass(&place.listing(), &|| true).unwrap();
     assert_eq!((pass.copied, pass.waiting), (0, 1));
     assert!(
@@ -391,13 +391,13 @@ fn a_file_that_was_made_anew_replaces_its_copy() {
             .contains("manifest.jsonl")
     );
     assert_eq!(place.pass().unwrap().copied, 1);
-    assert_eq!(place.tree()["manifest.jsonl"], anew);
+    assert_eq!(place.tree()["manifest.jsonl"], rewritten);
     place.check_sums();
 }
 
 #[test]
 fn a_medium_that_gives_back_something_else_is_failing() {
-    let place = Place::new();
+    let place = MirrorFixture::new();
     let partial = || {
         let entries = fs::read_dir(place.to().join("batches")).ok()?;
         let mut paths = entries.map(|entry| entry.unwrap().path());
@@ -405,7 +405,7 @@ fn a_medium_that_gives_back_something_else_is_failing() {
     };
     let is_flipped = Cell::new(false);
     let flip_once = || {
-        // At the first look after all was written.
+        // At the first call after all bytes were written.
         if !is_flipped.get()
             && let Some(partial) = partial()
             && fs::metadata(&partial).is_ok_and(|m| m.len() == 600_000)
@@ -417,7 +417,7 @@ fn a_medium_that_gives_back_something_else_is_failing() {
         }
         false
     };
-    says(
+    assert_error_contains(
         place.mirror().pass(&place.listing(), &flip_once),
         &["batches/00000.npz reads back other", "replace it"],
     );
@@ -427,7 +427,7 @@ fn a_medium_that_gives_back_something_else_is_failing() {
 
 #[test]
 fn a_copy_that_changed_is_found_and_copied_again() {
-    let place = Place::new();
+    let place = MirrorFixture::new();
     let (mirror, listing) = (place.mirror(), place.listing());
     let verify = || mirror.verify(&listing, &|| false).unwrap();
     assert!(verify().is_empty(), "not ours yet");
@@ -444,19 +444,19 @@ fn a_copy_that_changed_is_found_and_copied_again() {
     assert_eq!(verify(), ["batches/00001.npz"]);
     assert_eq!(mirror.waiting(&listing), 1);
     assert_eq!(place.pass().unwrap().copied, 1);
-    assert_eq!(&place.tree(), Place::canonical());
+    assert_eq!(&place.tree(), MirrorFixture::canonical());
     assert!(verify().is_empty());
 }
 
 #[test]
 fn a_pipe_in_place_of_a_file_is_not_waited_for() {
     for name in ["MIRROR_OF", "SHA256SUMS"] {
-        let place = Place::new();
+        let place = MirrorFixture::new();
         let pipe = place.to().join(name);
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
         assert!(made.unwrap().success());
         let words = [&pipe.display().to_string(), "no plain file", "rm "];
-        says(place.pass(), &words);
+        assert_error_contains(place.pass(), &words);
         fs::remove_file(&pipe).unwrap();
         place.pass().unwrap();
         // A copy that became a pipe is copied again.
@@ -465,13 +465,13 @@ fn a_pipe_in_place_of_a_file_is_not_waited_for() {
         let made = std::process::Command::new("mkfifo").arg(&copy).status();
         assert!(made.unwrap().success());
         place.pass().unwrap();
-        assert_eq!(&place.tree(), Place::canonical());
+        assert_eq!(&place.tree(), MirrorFixture::canonical());
     }
 }
 
 #[test]
 fn nothing_is_written_or_removed_through_a_link() {
-    let place = Place::new();
+    let place = MirrorFixture::new();
     let elsewhere = place.dir.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     for name in ["00000.npz", ".00000.npz.part"] {
@@ -481,7 +481,7 @@ fn nothing_is_written_or_removed_through_a_link() {
         |name: &str, to: &Path| std::os::unix::fs::symlink(to, place.to().join(name)).unwrap();
     link("batches", &elsewhere);
     let linked = place.to().join("batches").display().to_string();
-    says(
+    assert_error_contains(
         place.pass(),
         &[&format!("{linked} is a link"), "rm ", "resumes by itself"],
     );
@@ -491,7 +491,7 @@ fn nothing_is_written_or_removed_through_a_link() {
         link(name, &victim);
     }
     place.pass().unwrap();
-    assert_eq!(&place.tree(), Place::canonical());
+    assert_eq!(&place.tree(), MirrorFixture::canonical());
     assert_eq!(
         tree(&elsewhere).into_values().collect::<Vec<_>>(),
         [b"theirs", b"theirs"]
@@ -500,10 +500,10 @@ fn nothing_is_written_or_removed_through_a_link() {
 
 #[test]
 fn a_name_cannot_lead_outside() {
-    let mut place = Place::new();
+    let mut place = MirrorFixture::new();
     for name in ["../x", "/etc/x", "", "a\nb", "a\\b", "./.."] {
         place.files = vec![(name.to_owned(), "0".repeat(64))];
-        says(place.pass(), &["cannot be mirrored"]);
+        assert_error_contains(place.pass(), &["cannot be mirrored"]);
     }
     assert!(place.tree().is_empty());
 }
@@ -565,8 +565,8 @@ impl Drop for Small<'_> {
 }
 
 #[test]
-fn a_full_medium_is_told_and_goes_on_when_there_is_room() {
-    let place = Place::new();
+fn a_full_medium_is_reported_and_copying_resumes_when_there_is_space() {
+    let place = MirrorFixture::new();
     let to = place.to();
     let Some(medium) = Small::mount(&to) else {
         eprintln!("skipped: mounting a small file system needs root");
@@ -574,11 +574,11 @@ fn a_full_medium_is_told_and_goes_on_when_there_is_room() {
     };
     let mirror = Mirror::new(&place.from(), &to.join("out"));
     let pass = || mirror.pass(&place.listing(), &|| false);
-    says(pass(), &["is away", "mirror/out"]);
+    assert_error_contains(pass(), &["is away", "mirror/out"]);
     fs::create_dir(to.join("out")).unwrap();
     let filler = to.join("filler");
     fs::write(&filler, vec![0; 300_000]).unwrap();
-    says(
+    assert_error_contains(
         pass(),
         &["batches/00000.npz", "No space left", "resumes by itself"],
     );
@@ -590,10 +590,10 @@ fn a_full_medium_is_told_and_goes_on_when_there_is_room() {
     );
     fs::remove_file(&filler).unwrap();
     assert_eq!(pass().unwrap().copied, 4);
-    assert_eq!(&tree(&to.join("out")), Place::canonical());
-    // Gone with its folder: the mount point below stays as empty as it was.
+    assert_eq!(&tree(&to.join("out")), MirrorFixture::canonical());
+    // The medium is unmounted: the mount point stays empty.
     drop(medium);
-    says(pass(), &["is away"]);
+    assert_error_contains(pass(), &["is away"]);
     assert!(place.tree().is_empty());
 }
 
@@ -601,21 +601,21 @@ proptest! {
     // Each case syncs some twenty times.
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// From whatever an interrupted pass, another job or a person left, one pass makes the same mirror.
+    /// One synchronization repairs any mirror that an interrupted process, another job or a person has left.
     #[test]
-    fn one_pass_mends_any_mirror(
+    fn one_pass_repairs_any_mirror(
         states in proptest::collection::vec(0..6_u8, 4),
         listed in proptest::collection::vec(0..3_u8, 4),
         has_partial in any::<bool>(),
     ) {
-        let place = Place::new();
+        let place = MirrorFixture::new();
         fs::create_dir(place.to().join("batches")).unwrap();
         fs::write(place.to().join(OWNER_NAME), format!("{}\n", place.listing().identity)).unwrap();
         let mut sums = String::new();
         for (n, (name, sum)) in place.files.iter().enumerate() {
             let path = place.to().join(name);
             let bytes = fs::read(place.from().join(name)).unwrap();
-            // A right line over wrong bytes of the right size is what a pass does not look for.
+            // A synchronization does not detect wrong bytes of the right size with a right line.
             match states[n] {
                 0 => {}
                 1 => fs::write(&path, &bytes[..bytes.len() / 2]).unwrap(),
@@ -642,14 +642,14 @@ proptest! {
         let waiting = place.mirror().waiting(&place.listing());
         let pass = place.pass().unwrap();
         prop_assert_eq!(pass, SyncReport { copied: waiting, removed: 0, in_place: 4, waiting: 0 });
-        prop_assert_eq!(&place.tree(), Place::canonical());
+        prop_assert_eq!(&place.tree(), MirrorFixture::canonical());
     }
 }
 
 /// A folder within the mirror is made, the mirror is not.
 #[test]
 fn a_folder_within_the_mirror_is_made_and_the_mirror_never() {
-    let place = Place::new();
+    let place = MirrorFixture::new();
     let mirror = Mirror::within(&place.from(), &place.to(), "camera");
     let pass = |files: &[Listed]| {
         let listing = Listing {
@@ -662,7 +662,10 @@ fn a_folder_within_the_mirror_is_made_and_the_mirror_never() {
     assert!(place.tree().is_empty(), "nothing to copy, nothing made");
     assert_eq!(mirror.waiting(&place.listing()), place.files.len());
     assert_eq!(pass(&place.files).unwrap().copied, place.files.len());
-    assert_eq!(tree(&place.to().join("camera")), *Place::canonical());
+    assert_eq!(
+        tree(&place.to().join("camera")),
+        *MirrorFixture::canonical()
+    );
     assert_eq!(mirror.waiting(&place.listing()), 0);
     fs::remove_dir_all(place.to()).unwrap();
     let away = pass(&place.files).unwrap_err();

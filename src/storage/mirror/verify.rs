@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io;
 
 impl Mirror {
-    /// Reads the copies that are in place and takes those that have changed off the list, so that the next pass copies them
-    /// again. Returns their names. It ends early when `stop` returns `true`.
+    /// Reads the copies that are in place and takes those that have changed off the list, so that the next pass
+    /// copies them again. Returns their names. It ends early when `stop` returns `true`.
     ///
     /// # Errors
-    /// When the mirror cannot be read or written.
+    /// Fails when the mirror cannot be read or written.
     pub(crate) fn verify(
         &self,
         listing: &Listing,
@@ -47,7 +47,7 @@ impl Mirror {
 
 /// The SHA-256 of a copy, read from the medium.
 pub(super) fn read_back(copy: &mut File, stop: &dyn Fn() -> bool) -> Result<String, CopyInterrupt> {
-    // Or memory would answer, not the medium. Where that cannot be had, memory's answer still finds bad memory.
+    // Drops the copy from the page cache, so that the medium is read. If that fails, the cached bytes are compared.
     if let Err(error) = fadvise(&*copy, 0, None, Advice::DontNeed) {
         tracing::debug!(%error, "cannot drop a copy from memory");
     }

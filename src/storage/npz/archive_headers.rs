@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 /// Offsets from here on need another form of header, which is not compared.
 const OFFSET_MAX: u64 = 0xFFFF_FFFF;
-/// An archive with so many members has another form of end, which is not compared.
+/// An archive with this many members has another form of end, which is not compared.
 const MEMBERS_MAX: usize = 0xFFFF;
 
 /// A member of an archive, as its directory describes it.
@@ -23,7 +23,7 @@ pub(super) struct ArchiveMember {
 /// Compares the headers of the archive in `file` with those that [`super::NpzWriter`] writes for `members`.
 ///
 /// # Errors
-/// When one differs or cannot be read.
+/// Fails when one differs or cannot be read.
 pub(super) fn compare(file: &mut (impl Read + Seek), members: &[ArchiveMember]) -> io::Result<()> {
     let is_large = |member: &ArchiveMember| member.entry_start >= OFFSET_MAX;
     let mut entries_end = members.first().map_or(0, |member| member.entry_start);

@@ -1,5 +1,5 @@
-//! The header of an npy array: `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`. It is compared with the size
-//! of its file before anything is reserved for its values.
+//! The header of an npy array: `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`. It is compared with the
+//! size of its file before memory for its values is reserved.
 
 use std::io::{self, Read};
 
@@ -8,7 +8,7 @@ const LENGTH_MAX: usize = 1 << 16;
 /// Maximum number of dimensions, as in numpy.
 const DIMENSIONS_MAX: usize = 64;
 
-/// What an array consists of.
+/// Type and shape of an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ArrayHeader {
     /// numpy's type string.
@@ -31,7 +31,7 @@ impl ArrayHeader {
     /// Reads the header at the beginning of an array file of `size` bytes.
     ///
     /// # Errors
-    /// When it is no header, or the values that it promises are not exactly the rest of the file.
+    /// Fails when it is no header, or when the rest of the file does not have exactly the size that it declares.
     pub(super) fn read(from: &mut impl Read, size: u64) -> io::Result<Self> {
         let mut start = [0; 8];
         from.read_exact(&mut start)?;
@@ -164,7 +164,7 @@ mod tests {
             (header("<f4", &format!("({big}0,)")), 4),
             (header("<f4", "(-1,)"), 4),
             (header(&format!("<U{big}"), "(1,)"), 4),
-            // As many as one likes would fit.
+            // Values without bytes: any number would fit.
             (header("<U0", "(1000000000000,)"), 0),
             (header("|O", "(1,)"), 8),
             (header("<f4", &format!("({})", "1,".repeat(65))), 4),

@@ -1,4 +1,4 @@
-//! Reading npz files, also such that somebody has doctored: nothing is reserved for what a file only promises.
+//! Reads npz files, also manipulated ones: no memory is reserved for a size that a file only declares.
 
 use super::archive_headers::{self, ArchiveMember};
 use super::header::{ArrayHeader, invalid};
@@ -21,13 +21,13 @@ const UNPACKED_BYTES_MAX: u64 = 16 << 20;
 
 /// A value of an array.
 pub trait Element: Sized {
-    /// numpy's type strings, or what they begin with.
+    /// numpy's type string, or its beginning.
     const DESCR: &'static str;
 
-    /// The value of `bytes`, as many as the array's type has.
+    /// Decodes one value from `bytes`, whose number is the item size of the array's type.
     ///
     /// # Errors
-    /// When they are no such value.
+    /// Fails when `bytes` are no valid value.
     fn decode(bytes: &[u8]) -> io::Result<Self>;
 }
 
@@ -84,7 +84,7 @@ impl Element for String {
     }
 }
 
-/// Reads arrays by name.
+/// Reads the arrays of an npz file by name.
 pub struct NpzReader<R = BufReader<File>> {
     path: PathBuf,
     zip: ZipArchive<R>,
@@ -94,7 +94,7 @@ impl NpzReader {
     /// Opens `path`.
     ///
     /// # Errors
-    /// When it cannot be read or is no zip archive.
+    /// Fails when it cannot be read or is no zip archive.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let file = open_plain(path).map_err(StoreError::read(path))?;
         Self::new(path, BufReader::new(file))
@@ -102,10 +102,10 @@ impl NpzReader {
 }
 
 impl<R: Read + Seek> NpzReader<R> {
-    /// Reads from `from`; errors call it `path`.
+    /// Reads the archive in `from`. Errors name it `path`.
     ///
     /// # Errors
-    /// When it is no zip archive.
+    /// Fails when it is no zip archive.
     pub fn new(path: &Path, from: R) -> Result<Self, StoreError> {
         let zip = ZipArchive::new(from).map_err(|e| broken(path, &e))?;
         Ok(Self {
@@ -114,7 +114,7 @@ impl<R: Read + Seek> NpzReader<R> {
         })
     }
 
-    /// The error that this file is not what it should be.
+    /// The error for this file, with the `reason` why it cannot be read.
     pub(crate) fn broken(&self, reason: &dyn Display) -> StoreError {
         broken(&self.path, reason)
     }
@@ -131,7 +131,7 @@ impl<R: Read + Seek> NpzReader<R> {
     /// Type string and shape of an array.
     ///
     /// # Errors
-    /// When there is no such array or its header is broken.
+    /// Fails when the array does not exist or its header is broken.
     pub fn header(&mut self, name: &str) -> Result<(String, Vec<usize>), StoreError> {
         self.read(name, |_, header, _| Ok((header.descr, header.shape)))
     }
@@ -139,7 +139,7 @@ impl<R: Read + Seek> NpzReader<R> {
     /// Numbers of an array in C order, with its shape.
     ///
     /// # Errors
-    /// When there is no such array, or of another type, or its checksum is another, or it is compressed and very large.
+    /// Fails when the array does not exist, has another type or a wrong checksum, or is compressed and very large.
     pub fn numbers<T: Element>(&mut self, name: &str) -> Result<(Vec<T>, Vec<usize>), StoreError> {
         let mut values = Vec::new();
         let shape = self.read(name, |member, header, is_compressed| {
@@ -159,10 +159,10 @@ impl<R: Read + Seek> NpzReader<R> {
         Ok((values, shape))
     }
 
-    /// Gives `each` the values of an array in C order, in pieces, so that memory does not grow with the array.
+    /// Passes the values of an array to `each` in C order, in pieces, so that memory does not grow with the array.
     ///
     /// # Errors
-    /// Those of `each`; when there is no such array, or of another type, or its checksum is another.
+    /// Returns the errors of `each`. Fails when the array does not exist, or has another type or a wrong checksum.
     pub fn pieces<T: Element>(
         &mut self,
         name: &str,
@@ -171,11 +171,11 @@ impl<R: Read + Seek> NpzReader<R> {
         self.read(name, |member, header, _| decode(member, &header, &mut each))
     }
 
-    /// Values of the rows `range` of an array, in C order. Nothing before them is read and no checksum is compared, so the
-    /// file must be known to be whole.
+    /// Values of the rows `range` of an array, in C order. Nothing before them is read and no checksum is compared,
+    /// so the file must be known to be whole.
     ///
     /// # Errors
-    /// When there is no such array, or of another type, or it has fewer rows, or it is compressed.
+    /// Fails when the array does not exist, has another type or fewer rows, or is compressed.
     pub(crate) fn rows<T: Element>(
         &mut self,
         name: &str,
@@ -216,15 +216,16 @@ impl<R: Read + Seek> NpzReader<R> {
     /// Strings of a one-dimensional array.
     ///
     /// # Errors
-    /// When there is no such array, or of another type.
+    /// Fails when the array does not exist or has another type.
     pub fn strings(&mut self, name: &str) -> Result<Vec<String>, StoreError> {
         self.numbers::<String>(name).map(|(values, _)| values)
     }
 
-    /// Reads everything, compares the checksums, and the headers with those that [`super::NpzWriter`] writes.
+    /// Reads all members, compares their checksums, and compares the headers with those that [`super::NpzWriter`]
+    /// writes.
     ///
     /// # Errors
-    /// When one differs.
+    /// Fails when a checksum or a header differs.
     pub(crate) fn verify(mut self) -> Result<(), StoreError> {
         let mut members = Vec::with_capacity(self.zip.len());
         for n in 0..self.zip.len() {
@@ -251,8 +252,8 @@ impl<R: Read + Seek> NpzReader<R> {
         archive_headers::compare(&mut file, &members).map_err(|e| broken(&self.path, &e))
     }
 
-    /// Gives `read` the member with the array `name` behind its header, limited to its own size, and whether it is
-    /// compressed.
+    /// Passes to `read` the member with the array `name` behind its header, limited to its own size, and whether it
+    /// is compressed.
     fn read<T>(
         &mut self,
         name: &str,
@@ -274,7 +275,7 @@ impl<R: Read + Seek> NpzReader<R> {
 
 type Member<'a, R> = Take<BufReader<ZipFile<'a, R>>>;
 
-/// Gives `each` the values behind `header`, in pieces, and compares the checksum at the end.
+/// Passes the values behind `header` to `each`, in pieces, and compares the checksum at the end.
 fn decode<T: Element>(
     member: &mut impl Read,
     header: &ArrayHeader,

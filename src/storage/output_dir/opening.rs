@@ -14,8 +14,8 @@ use std::path::Path;
 /// Opens `out` for this process alone and creates it when it is missing.
 ///
 /// # Errors
-/// When it cannot be made, another process works in it or its ledger cannot be used. A damaged ledger is replaced when
-/// `mode` is [`OpenMode::Fresh`].
+/// Fails when it cannot be made, another process works in it or its ledger cannot be used. A damaged ledger is
+/// replaced when `mode` is [`OpenMode::Fresh`].
 pub(crate) fn open(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), StoreError> {
     if mode != OpenMode::Fresh && !out.join(LEDGER_NAME).exists() {
         refuse_merged(out)?;
@@ -40,11 +40,11 @@ pub(crate) fn open(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), S
     Ok((lock, begin(out, ledger)?))
 }
 
-/// As [`open`] with [`OpenMode::Resume`], for a folder whose name no other process uses: it needs no locks, which network
-/// file systems may lack and which may stay behind there when a machine dies. On a local disk there is a lock all the same.
+/// Like [`open`] with [`OpenMode::Resume`], for a folder whose name no other process uses. It works without locks,
+/// which network file systems may lack or keep when a machine dies. On a local disk it takes the lock all the same.
 ///
 /// # Errors
-/// As [`open`].
+/// Fails as [`open`] does.
 fn open_unshared(out: &Path) -> Result<(Option<FolderLock>, Ledger), StoreError> {
     make(out)?;
     let lock = match file_system::network(out) {
@@ -61,10 +61,10 @@ fn open_unshared(out: &Path) -> Result<(Option<FolderLock>, Ledger), StoreError>
     Ok((lock, begin(out, ledger)?))
 }
 
-/// As [`open_unshared`] for the folder of an attempt at a shard, else as [`open`].
+/// Like [`open_unshared`] for the folder of an attempt at a shard, else like [`open`].
 ///
 /// # Errors
-/// As those.
+/// Fails as these do.
 pub(crate) fn open_any(
     out: &Path,
     mode: OpenMode,
@@ -76,7 +76,7 @@ pub(crate) fn open_any(
     open(out, mode).map(|(lock, ledger)| (Some(lock), ledger))
 }
 
-/// Makes the folder `out` and that of its batches.
+/// Makes the folder `out` and its folder of batches.
 fn make(out: &Path) -> Result<(), StoreError> {
     refuse_link(&out.join(BATCH_FOLDER))?;
     make_folder(&out.join(BATCH_FOLDER)).map_err(|error| match error {
@@ -88,10 +88,10 @@ fn make(out: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// Gives the ledger of `out` an identity.
+/// Makes sure that the ledger of `out` has an identity.
 fn begin(out: &Path, mut ledger: Ledger) -> Result<Ledger, StoreError> {
     ledger.ensure_identity()?;
-    // A killed process may have renamed or removed files here without a sync. From now on that counts, so it is synced.
+    // A killed process may have renamed or removed files without a sync: from now on this counts.
     for name in [LEDGER_NAME.to_owned(), batch_name(0)] {
         sync_folder(&out.join(name)).map_err(StoreError::write(out))?;
     }

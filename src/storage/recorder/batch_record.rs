@@ -1,4 +1,5 @@
-//! The shard's part of the recorder: a file about each sealed batch, by which another attempt imports it, and the close.
+//! The recorder's part for shards: a file about each sealed batch, from which another attempt imports it, and the
+//! close.
 
 use super::{Recorder, frames};
 use crate::digest::sha256_hex;
@@ -26,11 +27,11 @@ pub(in crate::storage) const RECORDS_FOLDER: &str = "records";
 /// All that the ledger knows of a sealed batch.
 #[derive(Debug, Serialize, Deserialize)]
 struct BatchRecord {
-    /// Of the job: shard, plan and all that decides the bytes.
+    /// Hash of the job's settings: shard, plan and everything that decides the bytes.
     settings_sha256: String,
     batch: usize,
     rows: usize,
-    /// Under another name than the checksum of the file.
+    /// Its name in the file differs from that of the file's own checksum.
     #[serde(rename = "batch_sha256")]
     sha256: String,
     frames_sha256: Option<String>,
@@ -47,16 +48,17 @@ struct RecordedClip {
     clip: Option<String>,
 }
 
-/// Where the file about `batch` lies in the output folder.
+/// Name of the file about `batch`, relative to the output folder.
 fn record_name(batch: usize) -> String {
     format!("{RECORDS_FOLDER}/{batch:05}.json")
 }
 
 impl Recorder {
-    /// Keeps a file about each sealed batch of the first `count` positions, also of those that an earlier process sealed.
+    /// Keeps a file about each sealed batch of the first `count` positions, including those that an earlier process
+    /// sealed.
     ///
     /// # Errors
-    /// When the folder or a file cannot be written, or the ledger fails.
+    /// Fails when the folder or a file cannot be written, or the ledger fails.
     pub(crate) fn keep_records(&mut self, count: usize) -> Result<(), StoreError> {
         make_folder(&self.out.join(RECORDS_FOLDER))?;
         self.keeps_records = true;
@@ -69,8 +71,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes the file about a batch that was just sealed. Without it no more is lost than that another attempt makes the
-    /// batch again.
+    /// Writes the file about a batch that was just sealed. If that fails, another attempt makes the batch again;
+    /// nothing else is lost.
     pub(super) fn note_sealed(&self, batch: usize, count: usize, sealed: &SealedBatch) {
         if self.keeps_records
             && let Err(error) = self.write_record(batch, count, sealed)
@@ -111,11 +113,11 @@ impl Recorder {
         Ok(sha256_hex(json!(settings).to_string().as_bytes()))
     }
 
-    /// Takes over those of `batches` that are sealed in the folder `from`, another attempt at the same shard, and not here.
-    /// `count` positions are known. Returns how many. What is not right in `from` is passed over.
+    /// Imports the batches `own` that are sealed in the folder `from`, another attempt at the same shard, and not
+    /// here. `count` positions are known. Skips damaged files in `from`. Returns the number of imported batches.
     ///
     /// # Errors
-    /// When a file or the ledger here cannot be written.
+    /// Fails when a file or the ledger here cannot be written.
     pub(crate) fn import(
         &self,
         from: &Path,
@@ -154,7 +156,7 @@ impl Recorder {
         Ok(imported)
     }
 
-    /// Whether `record` says of each clip of `batch` what there is to say.
+    /// Whether `record` describes exactly the clips of `batch`.
     fn fits(&self, record: &BatchRecord, batch: usize, count: usize) -> bool {
         let accepted = record
             .clips
@@ -166,7 +168,7 @@ impl Recorder {
             && record.frames_sha256.is_some() == self.keeps_frames
     }
 
-    /// Notes the batch of `record`, whose files are here, as sealed.
+    /// Marks the batch of `record`, whose files are here, as sealed.
     fn adopt(&self, record: BatchRecord, count: usize) -> Result<(), StoreError> {
         let clips = record.clips.into_iter().map(|clip| {
             let record = ClipRecord {
@@ -189,15 +191,16 @@ impl Recorder {
         Ok(())
     }
 
-    /// Links or copies the file `name` of the folder `from`, unless it has not the hash `sha256` there. Returns whether it is
-    /// here.
+    /// Links or copies the file `name` from the folder `from`, if its hash is `expected`. Returns whether the file is
+    /// here now.
     fn copy(&self, from: &Path, name: &str, expected: &str) -> Result<bool, StoreError> {
         let (from, to) = (from.join(name), self.out.join(name));
         if !file_sha256(&from).is_ok_and(|found| found == expected) {
             tracing::warn!(file = %from.display(), "a changed file of another attempt is not taken over");
             return Ok(false);
         }
-        // No file is changed in place, so that two folders may share it. A leftover of ours is in no ledger.
+        // Two folders may share a file, because no file is changed in place. A file already here is a leftover that
+        // no ledger names.
         let link = || {
             match fs::remove_file(&to) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -223,7 +226,7 @@ impl Recorder {
             Ok::<_, io::Error>(())
         };
         match write_checked(&self.out, name, fill, check) {
-            // Its folder went away while it was read.
+            // The folder was renamed or removed while it was read.
             Err(_) if !from.exists() => Ok(false),
             written => {
                 written.map_err(StoreError::write(&to))?;
@@ -232,12 +235,12 @@ impl Recorder {
         }
     }
 
-    /// Writes manifest, provenance and, last, the record of a shard whose batches are sealed. `record` lacks what is known of
-    /// its files.
+    /// Writes manifest, provenance and, last, the record of a shard whose batches are sealed. `record` has no data
+    /// about its files yet.
     ///
     /// # Errors
-    /// [`StoreError::Broken`] when a file of a batch has changed since it was sealed; when a file or the ledger cannot be
-    /// written.
+    /// [`StoreError::Broken`] when a file of a batch has changed since it was sealed. Also fails when a file or the
+    /// ledger cannot be written.
     pub(crate) fn close_shard(
         &self,
         mut record: ShardRecord,
@@ -286,7 +289,7 @@ impl Recorder {
     }
 }
 
-/// The record in the file at `path`; `None` when there is none.
+/// Reads the record in the file at `path`; `None` when the file does not exist.
 fn read_record(path: &Path) -> Result<Option<BatchRecord>, Box<dyn std::error::Error>> {
     let bytes = match read_plain(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

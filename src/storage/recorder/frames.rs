@@ -14,18 +14,18 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// State of the clips that are not opened: whether one is decoded before its state is known depends on the workers.
+/// State of clips whose frames are not kept: whether such a clip is decoded depends on the timing of the workers.
 const OVER_LIMIT: &str = "over_limit";
 
 /// The kept frames of a batch that were just written.
 pub(super) struct WrittenFrames {
-    /// Of their file, lower-case hex.
+    /// SHA-256 of their file, lower-case hex.
     pub(super) sha256: String,
-    /// Their parts, which are not needed any more when the batch is marked.
+    /// Their parts, to be removed once the batch is marked sealed.
     pub(super) parts: Vec<PartRecord>,
 }
 
-/// The file of the kept frames of `batch` is not as it was sealed.
+/// The error for a file with the kept frames of `batch` that has changed since it was sealed.
 pub(super) fn frames_changed(out: &Path, batch: usize) -> StoreError {
     StoreError::Broken {
         path: frames_path(out, batch),
@@ -39,10 +39,10 @@ pub(super) fn has_frames(clip: &ClipRecord) -> bool {
 }
 
 impl Recorder {
-    /// The frames of all clips are kept.
+    /// Keeps the frames of all clips from now on.
     ///
     /// # Errors
-    /// When their folders cannot be made.
+    /// Fails when their folders cannot be made.
     pub(crate) fn keep_frames(&mut self) -> Result<(), StoreError> {
         refuse_link(&self.out.join(FRAMES_FOLDER))?;
         refuse_link(&self.out.join(PARTS_FOLDER))?;
@@ -51,7 +51,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The parts of the clips in `range`, all of which are known, and intact. `None` when frames are not kept.
+    /// The intact parts of the clips in `range`, all of which are known. `None` when frames are not kept.
     fn intact_parts(
         &self,
         range: Range<usize>,
@@ -97,7 +97,8 @@ impl Recorder {
         remove_parts(&self.out, parts.iter().map(|part| part.name.as_str()));
     }
 
-    /// Whether the kept frames of a sealed batch are on disk, whole, as they were sealed.
+    /// Whether the kept frames of a sealed batch have the hash that they were sealed with. `true` when frames are not
+    /// kept.
     pub(super) fn has_intact_frames(&self, batch: usize, sealed: &SealedBatch) -> bool {
         let found = || file_sha256(&frames_path(&self.out, batch)).ok();
         !self.keeps_frames || (sealed.frames_sha256.is_some() && found() == sealed.frames_sha256)
@@ -106,7 +107,8 @@ impl Recorder {
     /// Copies the kept frames of a sealed batch into parts again.
     ///
     /// # Errors
-    /// [`StoreError::Read`] or [`StoreError::Broken`] when its file cannot be read; when a part cannot be written.
+    /// [`StoreError::Read`] or [`StoreError::Broken`] when its file cannot be read. Also fails when a part cannot be
+    /// written.
     pub(super) fn parts_of_file(
         &self,
         batch: usize,

@@ -23,10 +23,10 @@ struct Fixture {
     dir: TempDir,
 }
 
-/// What a job did about a flipped bit.
+/// Outcome of a job with a flipped bit.
 #[derive(Debug, PartialEq)]
 enum Reaction {
-    /// Nothing, and the results are right.
+    /// Nothing was reported, and the results are right.
     Silent,
     /// Something was reported, and the results are right.
     Repaired,
@@ -201,7 +201,7 @@ impl Fixture {
     }
 
     /// Flips a bit of the ledger, its log or a result. Returns where; `None` when there is nothing yet.
-    fn flip(&self, dice: &mut fastrand::Rng) -> Option<String> {
+    fn flip(&self, rng: &mut fastrand::Rng) -> Option<String> {
         let log = format!("{LEDGER_NAME}-wal");
         let mut names = vec![
             LEDGER_NAME.to_owned(),
@@ -210,23 +210,23 @@ impl Fixture {
             log,
         ];
         names.extend(self.results().into_keys());
-        let name = dice.choice(names)?;
+        let name = rng.choice(names)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(self.out().join(&name))
             .ok()?;
         let size = file.metadata().unwrap().len();
-        let at = (size > 0).then(|| dice.u64(..size))?;
+        let at = (size > 0).then(|| rng.u64(..size))?;
         let mut byte = [0];
         file.read_exact_at(&mut byte, at).unwrap();
-        byte[0] ^= 1 << dice.u8(..8);
+        byte[0] ^= 1 << rng.u8(..8);
         file.write_all_at(&byte, at).unwrap();
         Some(format!("{name} at {at}"))
     }
 }
 
-/// Whether the ledger has dropped a row and says so.
+/// Whether the ledger has dropped a row and reported it.
 fn has_fault(recorder: &Recorder) -> bool {
     let messages = recorder.ledger().pending_messages(0, 1000).unwrap();
     let is_fault = |payload: &[u8]| {
@@ -238,21 +238,21 @@ fn has_fault(recorder: &Recorder) -> bool {
 /// A job with a flipped bit at a random moment, in the running job or between two parts of it.
 fn trial(seed: u64, wanted: &BTreeMap<String, Vec<u8>>) -> (Option<String>, Reaction) {
     let fixture = Fixture::new();
-    let mut dice = fastrand::Rng::with_seed(seed);
-    let (stop, is_running) = (dice.usize(1..=CLIPS), dice.bool());
-    let mut at = dice.usize(..CLIPS);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let (stop, is_running) = (rng.usize(1..=CLIPS), rng.bool());
+    let mut at = rng.usize(..CLIPS);
     let mut place = None;
     let mut run = |stop, is_flipping: bool| {
         fixture.run(stop, &mut || {
             if is_flipping && place.is_none() && at == 0 {
-                place = fixture.flip(&mut dice);
+                place = fixture.flip(&mut rng);
             }
             at = at.saturating_sub(1);
         })
     };
     let first = run(stop, is_running);
     if !is_running {
-        place = fixture.flip(&mut dice);
+        place = fixture.flip(&mut rng);
     }
     let both = first.and_then(|before| Ok(before | fixture.run(usize::MAX, &mut || {})?));
     match both {

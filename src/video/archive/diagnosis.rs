@@ -1,4 +1,4 @@
-//! Why a file is no readable zip archive, from its first and last bytes.
+//! Explains why a file is no readable zip archive, from its first and last bytes.
 
 use crate::dataset::advice;
 use crate::dataset::file_kind::FileKind;
@@ -36,7 +36,7 @@ struct EndRecord {
 }
 
 impl Ends {
-    /// Reads them from `file`.
+    /// Reads the first and last bytes of `file`.
     pub(super) fn of(mut file: &File) -> io::Result<Self> {
         let mut ends = Self {
             head: Vec::new(),
@@ -50,7 +50,7 @@ impl Ends {
         Ok(ends)
     }
 
-    /// Number of files and folders that the archive states; 0 when it is none.
+    /// Number of files and folders that the archive states; 0 when the file is no archive.
     pub(super) fn entries(&self) -> u64 {
         self.end_record().map_or(0, |record| record.entries)
     }
@@ -78,7 +78,7 @@ impl Ends {
         })
     }
 
-    /// What the file at `path` is that starts and ends so, and what to do about it, unless it may be an archive.
+    /// What the file at `path` with these ends is, and what to do about it; `None` when it may be an archive.
     pub(super) fn other_kind(&self, path: &Path) -> Option<String> {
         let is_zip = self.end_record().is_some() || self.head.starts_with(b"PK") || is_part(path);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -89,8 +89,8 @@ impl Ends {
         (!is_zip).then(|| advice::of_file(&folder, &name, &self.head))
     }
 
-    /// Why the file at `path`, which starts and ends so, is no readable zip archive, and what to do about it. `cause` is the
-    /// zip reader's message.
+    /// Why the file at `path` with these ends is no readable zip archive, and what to do about it. `cause` is the zip
+    /// reader's message.
     pub(super) fn explain(&self, path: &Path, cause: &dyn Display) -> String {
         let end = self.end_record();
         let is_zip = self.head.starts_with(b"PK\x03\x04");
@@ -113,7 +113,7 @@ impl Ends {
     }
 }
 
-/// Whether the file at `path` is one of several into which another was cut, by its name.
+/// Whether the name of the file at `path` is that of one part of a file that was cut into several.
 fn is_part(path: &Path) -> bool {
     path.extension().is_some_and(|extension| {
         let digits = extension.as_encoded_bytes();

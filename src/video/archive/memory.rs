@@ -1,4 +1,4 @@
-//! The memory of unpacked files, shared by all who unpack at the same time.
+//! The memory budget for unpacked files, shared by all threads that unpack.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -20,7 +20,8 @@ impl MemoryBudget {
         }
     }
 
-    /// Takes `bytes`, or all when they are more, and waits until they are free. Who holds some must not take more.
+    /// Takes `bytes`, or the whole budget when they exceed it, and waits until they are free. The calling thread must
+    /// hold none.
     pub(super) fn take(&self, bytes: u64) -> u64 {
         let bytes = bytes.min(self.total);
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
@@ -29,7 +30,7 @@ impl MemoryBudget {
         bytes
     }
 
-    /// Returns what [`MemoryBudget::take`] gave.
+    /// Returns the bytes that [`MemoryBudget::take`] gave.
     pub(super) fn give(&self, bytes: u64) {
         *self.free.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
         self.released.notify_all();

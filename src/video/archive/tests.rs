@@ -15,7 +15,7 @@ fn open(name: &str, bytes: &[u8]) -> Result<Archive, ArchiveError> {
     archive
 }
 
-/// Why no archive is opened.
+/// The error of opening an archive.
 fn refused(name: &str, bytes: &[u8]) -> String {
     open(name, bytes).unwrap_err().to_string()
 }
@@ -130,7 +130,7 @@ fn a_memory_file_is_gone_when_dropped() {
     let before = identity(&path);
     assert!(before.is_some());
     drop(file);
-    // The number may name another thread's file by now, but not this one.
+    // The number may belong to another thread's file by now, but not to this one.
     assert_ne!(identity(&path), before);
 }
 
@@ -192,7 +192,7 @@ fn bombs_are_refused_with_their_size() {
         message.contains("3145728 bytes, more than the 1048576"),
         "{message}"
     );
-    // The same with a directory that claims 5 bytes.
+    // The same with a directory that states 5 bytes.
     let central = find_last(&bytes, b"PK\x01\x02");
     bytes[central + 24..central + 28].copy_from_slice(&5_u32.to_le_bytes());
     let message = unpacked("liar", &bytes);
@@ -303,12 +303,12 @@ fn lzma_and_deflate64_are_read_and_checked() {
     greedy[8] = 0xC0;
     check("dictionary", &zip_by_hand(14, &greedy, &content), &content);
     // Without copies of 258 bytes, Deflate is Deflate64.
-    let letters: Vec<u8> = noise(3000).iter().map(|byte| b'a' + byte % 7).collect();
-    let mut deflated = zip_of(&[("a", &letters)], CompressionMethod::Deflated);
+    let plain_text: Vec<u8> = noise(3000).iter().map(|byte| b'a' + byte % 7).collect();
+    let mut deflated = zip_of(&[("a", &plain_text)], CompressionMethod::Deflated);
     let central = find_last(&deflated, b"PK\x01\x02");
     deflated[8] = 9;
     deflated[central + 10] = 9;
-    check("deflate64", &deflated, &letters);
+    check("deflate64", &deflated, &plain_text);
     for zip in [whole, deflated] {
         // Damage anywhere in the content is noticed at its end at the latest.
         for at in [45, 50, 60] {

@@ -9,7 +9,7 @@ pub(super) fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
             n => (n as usize, 8),
         };
         let kind = bytes.get(4..8)?;
-        // A box that is cut off still counts as far as it goes.
+        // A box that is cut off counts up to its actual end.
         let content = bytes.get(skip..size.min(bytes.len()))?;
         bytes = bytes.get(size..).unwrap_or(&[]);
         Some((kind, content))

@@ -1,13 +1,15 @@
-//! Which samples an edit list sends to the decoder, and which of their pictures are shown, as FFmpeg 5.1 does it for OpenCV.
+//! Which samples an edit list sends to the decoder, and which of their pictures are shown, as FFmpeg 5.1 does it for
+//! OpenCV.
 //!
-//! Each edit begins with the last key frame that is shown at or before its start, and ends with the first key frame behind
-//! its end, or the second where pictures are reordered. Pictures outside of it are decoded and not shown. A gap that does not
-//! lead the list is an edit from time −1 on: it shows the beginning of the track. Both are kept, as the notebook has them.
+//! Each edit begins with the last key frame that is shown at or before its start, and ends with the first key frame
+//! behind its end, or the second where pictures are reordered. Pictures outside of it are decoded and not shown. A
+//! gap that does not lead the list is an edit from time −1 on, which shows the beginning of the track. The notebook
+//! has both effects.
 
 use super::boxes::{be32, be64};
 use super::samples::{SAMPLES_MAX, Samples};
 
-/// Most edits of a list that are followed.
+/// Maximum number of edits of a list.
 const EDITS_MAX: usize = 1000;
 
 /// One packet for the decoder.
@@ -28,7 +30,7 @@ struct Edit {
 
 /// The packets of a track; `None` when each sample is decoded and shown once, in order.
 ///
-/// `Err` when the list is longer than what is followed.
+/// `Err` when the list has more edits, or shows more samples, than the maximum.
 pub(super) fn packets(
     elst: &[u8],
     stbl: &[u8],
@@ -54,11 +56,12 @@ pub(super) fn is_several(elst: &[u8]) -> bool {
     matches!(edits(elst, (1, 1)), Ok(Some(edits)) if edits.len() > 1)
 }
 
-/// The list has more edits, or shows more samples, than are followed.
+/// The list has more edits, or shows more samples, than the maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-/// The edits but for leading gaps, `None` without any edit. `timescales`: ticks per second of the movie, in which lengths are given, and of the media.
+/// The edits without leading gaps; `None` for an empty list. `timescales`: ticks per second of the movie, in which
+/// lengths are given, and of the media.
 fn edits(elst: &[u8], (movie, media): (u32, u32)) -> Result<Option<Vec<Edit>>, TooLong> {
     let width = if elst.first() == Some(&1) { 20 } else { 12 };
     // FFmpeg trusts the size of the box more than the number of rows in it.
@@ -115,8 +118,8 @@ fn part(samples: &Samples, edit: Edit, out: &mut Vec<Packet>) -> Result<(), TooL
             return Err(TooLong);
         }
         let is_shown = shown_at >= edit.start && shown_at < end;
-        // Right behind the key frame may come pictures that are shown before it: their references are missing. FFmpeg decodes
-        // such a picture and shows no part of it.
+        // Pictures that are shown before a key frame may come right behind it. Their references are missing: FFmpeg
+        // decodes such a picture and shows no part of it.
         leads = index == first || (leads && shown_at < samples.shown_at(first));
         if is_shown || index == first || !leads {
             let sample = u32::try_from(index).map_err(|_| TooLong)?;
@@ -160,7 +163,7 @@ fn key_before(samples: &Samples, time: i64, keys_only: bool) -> Option<usize> {
 
 /// Index of the last time at or before `time`, by the same bisection as FFmpeg's: the times may not ascend.
 fn last_at(times: &[i64], time: i64) -> Option<usize> {
-    // One more than the index, so that 0 means none.
+    // One more than the index, so that 0 means no index.
     let (mut low, mut high) = (0, times.len() + 1);
     if times.last().is_some_and(|last| *last < time) {
         low = times.len();

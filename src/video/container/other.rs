@@ -1,19 +1,19 @@
-//! What is known of the video of an AVI or FLV file: the frame count that an AVI file declares, as FFmpeg's demuxer reads it,
-//! and where the end of the file may cut packets off. FFmpeg decodes what there is of such a packet.
+//! What is known of the video in an AVI or FLV file: the frame count of an AVI file, as FFmpeg's demuxer reads it,
+//! and where the end of the file may cut off packets. FFmpeg decodes the part of such a packet that exists.
 
 use super::VideoTrack;
 use crate::dataset::clip_note::ClipNote;
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// Most top-level chunks of an AVI file that are read.
+/// Maximum number of top-level chunks of an AVI file that are read.
 const CHUNKS_MAX: usize = 1000;
-/// Most bytes of an AVI file's headers that are read.
+/// Maximum bytes of an AVI file's headers that are read.
 const HEADER_BYTES_MAX: u64 = 64 << 10;
 
 /// The track of a file that is no MP4.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// Fails when the file cannot be read.
 pub fn other_track(file: &mut (impl Read + Seek)) -> io::Result<VideoTrack> {
     let length = file.seek(SeekFrom::End(0))?;
     let mut track = VideoTrack::default();
@@ -21,7 +21,7 @@ pub fn other_track(file: &mut (impl Read + Seek)) -> io::Result<VideoTrack> {
         Some([b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', _]) => {
             read_avi(file, length, &mut track)?;
         }
-        // The size of each tag follows it.
+        // Each tag is followed by its size.
         Some([b'F', b'L', b'V', ..]) => (track.cut_off_from, track.trailer) = (Some(9), 4),
         _ => {}
     }
@@ -39,7 +39,7 @@ fn read_at(file: &mut (impl Read + Seek), at: u64, length: u64) -> io::Result<Op
     Ok(Some(bytes))
 }
 
-/// Finds the frame count, and the list of packets that the end of the file cuts off, if it does not cut off the index alone.
+/// Finds the frame count, and the list of packets if the end of the file cuts it off.
 fn read_avi(file: &mut (impl Read + Seek), length: u64, track: &mut VideoTrack) -> io::Result<()> {
     let mut at = 12;
     for _ in 0..CHUNKS_MAX {
@@ -55,7 +55,8 @@ fn read_avi(file: &mut (impl Read + Seek), length: u64, track: &mut VideoTrack) 
                 let mut header = Vec::new();
                 let bytes = size.saturating_sub(4).min(HEADER_BYTES_MAX);
                 file.by_ref().take(bytes).read_to_end(&mut header)?;
-                // Each frame has a chunk, if only an empty one of eight bytes: a count beyond that was never filled in.
+                // Each frame has a chunk, if only an empty one of eight bytes: a count beyond that was never filled
+                // in.
                 let declared = declared_frames(&header).filter(|count| *count <= length / 8);
                 track.frames = declared.unwrap_or(0);
                 track.avi = frame_format(&header);
@@ -65,7 +66,7 @@ fn read_avi(file: &mut (impl Read + Seek), length: u64, track: &mut VideoTrack) 
                 track.notes.insert(ClipNote::CutOffFile);
                 break;
             }
-            // Further parts of a long file lie in chunks of their own.
+            // The other parts of a long file are in separate chunks.
             (b"RIFF", b"AVIX") => at = inside,
             _ => {}
         }
@@ -73,25 +74,25 @@ fn read_avi(file: &mut (impl Read + Seek), length: u64, track: &mut VideoTrack) 
     Ok(())
 }
 
-/// What the header of the first video stream of an AVI file says of its pictures. The demuxer does not pass it on for a codec
-/// that it does not know.
+/// The picture format in the header of an AVI file's first video stream. The demuxer does not pass it on for an
+/// unknown codec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AviFrameFormat {
-    /// Pixels.
+    /// Width in pixels.
     pub width: i32,
-    /// Pixels.
+    /// Height in pixels.
     pub height: i32,
     /// The codec's own header; often empty.
     pub codec_data: Vec<u8>,
 }
 
-/// The pictures of the first video stream.
+/// The picture format of the first video stream.
 fn frame_format(header: &[u8]) -> Option<AviFrameFormat> {
     let format = chunk(first_video(header)?, *b"strf")?;
     let number = |at: usize| Some(i32::from_le_bytes(*format.get(at..)?.first_chunk()?));
     Some(AviFrameFormat {
         width: number(4)?,
-        // Rows that are stored upwards have a negative number.
+        // The height is negative when rows are stored from bottom to top.
         height: number(8)?.saturating_abs(),
         codec_data: format.get(40..)?.to_vec(),
     })
@@ -115,14 +116,14 @@ fn chunk(bytes: &[u8], name: [u8; 4]) -> Option<&[u8]> {
     chunks(bytes).find_map(|(found, content)| (found == name).then_some(content))
 }
 
-/// Names and contents of the chunks of one level. One that is cut off counts as far as it goes.
+/// Names and contents of the chunks of one level. A chunk that is cut off counts up to its actual end.
 fn chunks(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     std::iter::from_fn(move || {
         let (name, rest) = bytes.split_at_checked(4)?;
         let (size, rest) = rest.split_first_chunk()?;
         let size = u32::from_le_bytes(*size) as usize;
         let content = &rest[..size.min(rest.len())];
-        // Contents of an odd size are followed by a byte that fills up.
+        // Content of an odd size is followed by a byte of padding.
         bytes = rest.get(size + size % 2..).unwrap_or(&[]);
         Some((name, content))
     })

@@ -5,8 +5,8 @@ use super::boxes::be32;
 /// Three rows of three cells: two of 16.16 and one of 2.30 fixed point.
 type Matrix = [[i32; 3]; 3];
 
-/// Clockwise quarter turns, 0..=3, of a track header's matrix times the movie header's, as FFmpeg multiplies them. Other
-/// angles count as none, as for OpenCV; so does a missing matrix.
+/// Clockwise quarter turns, 0..=3, of a track header's matrix times the movie header's, as FFmpeg multiplies them.
+/// Other angles count as none, as for OpenCV; so does a missing matrix.
 pub(super) fn quarter_turns(tkhd: &[u8], mvhd: &[u8]) -> u8 {
     let wide = |header: &[u8]| header.first() == Some(&1);
     let track = matrix(tkhd, if wide(tkhd) { 52 } else { 40 });

@@ -2,13 +2,13 @@
 
 use super::boxes::{be32, child, rows};
 
-/// Most samples that are listed: 11 hours at 25 frames a second.
+/// Maximum number of samples that are listed: 11 hours at 25 frames a second.
 pub(super) const SAMPLES_MAX: usize = 1 << 20;
 
-/// Largest step of the time-to-sample table; FFmpeg takes a larger one for a negative correction.
+/// Largest step of the time-to-sample table; FFmpeg reads a larger one as a negative correction.
 const STEP_MAX: u32 = u32::MAX - 480_000;
 
-/// Largest composition offset; with a larger one FFmpeg leaves all out.
+/// Largest composition offset; with a larger one FFmpeg ignores the table.
 const OFFSET_MAX: u32 = 1 << 28;
 
 /// The samples of a track.
@@ -18,8 +18,8 @@ pub(super) struct Samples {
     pub(super) times: Vec<i64>,
     /// Whether decoding can begin with it.
     pub(super) keys: Vec<bool>,
-    /// What is added to the decoding time of each for the time at which it is shown; `None` without such a table. It
-    /// may be shorter than the others: the rest adds nothing.
+    /// Composition offset of each sample, in ticks: added to the decoding time, it gives the time at which the sample
+    /// is shown. `None` without such a table. A shorter list means that the other samples have none.
     pub(super) offsets: Option<Vec<i64>>,
     /// Largest time by which a sample is shown before it is decoded.
     pub(super) lead: i64,
@@ -51,7 +51,7 @@ impl Samples {
         self.times[index].saturating_add(added)
     }
 
-    /// What is added to the decoding time of sample `index`, where the table reaches it.
+    /// Composition offset of sample `index`, in ticks; `None` where the table does not reach it.
     pub(super) fn offset(&self, index: usize) -> Option<i64> {
         self.offsets.as_ref()?.get(index).copied()
     }
@@ -120,7 +120,7 @@ fn offsets(ctts: &[u8], count: usize) -> (Option<Vec<i64>>, i64) {
         if repeats == 0 {
             continue;
         }
-        // The last two rows are trusted less, as by FFmpeg.
+        // Like FFmpeg, the last two rows do not affect the lead.
         if index + 2 < entries {
             if offset.unsigned_abs() > OFFSET_MAX {
                 return (None, lead);
@@ -140,7 +140,7 @@ fn keys(stbl: &[u8], count: usize) -> Vec<bool> {
         rows(table, 4).filter_map(|row| be32(row, 0)).collect()
     };
     let (full, partial) = (listed(b"stss"), listed(b"stps"));
-    // A table that is there and empty names the first sample alone.
+    // A table that exists and is empty names the first sample only.
     let is_empty = child(stbl, b"stss").is_some_and(|table| be32(table, 4) == Some(0));
     let begins_at_1 = [&full, &partial]
         .iter()

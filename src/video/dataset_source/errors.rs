@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Why a dataset cannot be used.
+/// Errors of opening and reading a dataset.
 #[derive(Debug, Error)]
 pub enum DatasetError {
     /// Neither a folder nor a file is at the given path.
@@ -19,7 +19,7 @@ pub enum DatasetError {
          dataset of another format"
     )]
     NotFound {
-        /// As given.
+        /// The path, as given.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
@@ -43,17 +43,17 @@ pub enum DatasetError {
     /// No format is recognised.
     #[error("{path} is no dataset: {advice}")]
     Unknown {
-        /// As given.
+        /// The path, as given.
         path: PathBuf,
         /// What it is, and what to do.
         advice: String,
     },
-    /// It does not have the format that the user wants.
+    /// The dataset does not have the requested format.
     #[error("{path} is no dataset of the format {}: {reason}; {fix}", .format.name())]
     OtherFormat {
-        /// As given.
+        /// The path, as given.
         path: PathBuf,
-        /// As given.
+        /// The requested format.
         format: FormatName,
         /// What to do instead.
         fix: String,
@@ -68,7 +68,7 @@ pub enum DatasetError {
     JsonTooLarge {
         /// The file.
         path: PathBuf,
-        /// In bytes.
+        /// Size in bytes.
         size: u64,
     },
     /// The metadata file cannot be used.
@@ -93,7 +93,7 @@ pub enum DatasetError {
 }
 
 impl DatasetError {
-    /// Whether the machine has no memory or file handles left: the dataset may be as it should.
+    /// Whether the machine has no memory or file handles left. The dataset itself may be good.
     #[must_use]
     pub fn is_of_machine(&self) -> bool {
         match self {

@@ -9,14 +9,14 @@ use std::collections::{HashMap, HashSet};
 pub(super) struct ClipListing {
     /// Number of videos, as the notebook counts them.
     pub(super) video_count: usize,
-    /// The ids that the metadata can name.
+    /// The ids of the clips that the notebook finds.
     pub(super) video_ids: HashSet<Box<str>>,
-    /// Other files that may be clips, by their name without ending in lower case: path in the folder.
+    /// Other files that may be clips. Key: name in lower case, without ending. Value: path in the folder.
     others: HashMap<Box<str>, Box<str>>,
 }
 
 impl ClipListing {
-    /// Of a dataset that gives the paths of its `count` clips.
+    /// A listing for a dataset that gives the paths of its `count` clips.
     pub(super) fn counted(count: usize) -> Self {
         Self {
             video_count: count,
@@ -24,21 +24,21 @@ impl ClipListing {
         }
     }
 
-    /// Notes the file `name` of the folder. A broken link is no clip, although the notebook counts it as a video.
+    /// Adds the file `name` of the folder. A broken link is no clip, although the notebook counts it as a video.
     pub(super) fn add(&mut self, name: &str, is_broken: bool) {
         self.video_count += usize::from(is_video(name));
         let id = name.strip_suffix(CLIP_SUFFIX).filter(|_| !is_broken);
         if let Some(id) = id {
             self.video_ids.insert(id.into());
         }
-        // An id in other letters than the file's may be meant.
+        // The metadata may spell the id with other upper and lower case.
         if !is_broken && id.is_none_or(|id| id.chars().any(char::is_uppercase)) {
             self.add_other(name);
         }
     }
 
-    /// Notes the file at `path` in the folder, which the notebook does not find. Of several that may be the same clip the
-    /// first by name is kept.
+    /// Adds the file at `path` in the folder, which the notebook does not find. Of several that may be the same clip,
+    /// the first by name is kept.
     pub(super) fn add_other(&mut self, path: &str) {
         let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
         let parts = name.rsplit_once('.');

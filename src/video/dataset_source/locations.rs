@@ -1,4 +1,5 @@
-//! Locations of the parts of a dataset: on disk or in an archive, at their expected paths or where the user says.
+//! Locations of the parts of a dataset: on disk or in an archive, at their expected paths or where the user
+//! specifies.
 
 use super::DatasetError;
 use super::listing::ClipListing;
@@ -19,7 +20,7 @@ pub(super) const CLIP_SUFFIX: &str = ".mp4";
 #[derive(Clone, Debug)]
 pub(super) enum Location {
     Disk(PathBuf),
-    /// Its name in an archive, without `/` at its end; empty for the top.
+    /// Path in an archive, without `/` at its end; empty for the top.
     Archive(Arc<Archive>, String),
 }
 
@@ -50,8 +51,8 @@ impl Location {
         Ok(Self::Archive(Arc::new(archive), folder))
     }
 
-    /// The part that a user means by `given`: a path on disk, a name in the archive, or a name after the archive's path, as
-    /// errors show it.
+    /// The part that a user specifies by `given`: a path on disk, a name in the archive, or a name after the
+    /// archive's path, as errors show it.
     pub(super) fn part(&self, given: &Path, is_on_disk: bool) -> Self {
         match self {
             Self::Archive(archive, _) if !is_on_disk => {
@@ -63,7 +64,7 @@ impl Location {
         }
     }
 
-    /// What is named `name` in this folder.
+    /// The location `name` in this folder.
     pub(super) fn child(&self, name: &str) -> Self {
         match self {
             Self::Disk(path) => Self::Disk(path.join(name)),
@@ -74,7 +75,7 @@ impl Location {
         }
     }
 
-    /// What is named `name` in the folder of this file.
+    /// The location `name` in the folder of this file.
     pub(super) fn beside(&self, name: &str) -> Self {
         match self {
             Self::Disk(path) => Self::Disk(path.with_file_name(name)),
@@ -85,7 +86,7 @@ impl Location {
         }
     }
 
-    /// The content of a file of `limit` bytes at most.
+    /// Reads the content of a file of `limit` bytes at most.
     pub(super) fn content(&self, limit: u64) -> Result<Vec<u8>, DatasetError> {
         let mut bytes = Vec::new();
         let path = self.shown();
@@ -98,7 +99,7 @@ impl Location {
         Ok(bytes)
     }
 
-    /// Its last name.
+    /// The last name of its path.
     pub(super) fn name(&self) -> String {
         let shown = self.shown();
         let name = shown.file_name().unwrap_or_default();
@@ -146,7 +147,7 @@ impl Location {
             Self::Archive(archive, name) => Ok(archive.read(name, limit, consume)?),
             Self::Disk(path) => {
                 let file = open_regular(path).map_err(io_error(path))?;
-                // The limit holds also when the file grows while it is read.
+                // The limit also holds when the file grows while it is read.
                 Ok(consume(&mut file.take(limit + 1)))
             }
         }
@@ -170,7 +171,7 @@ impl Location {
                 for item in fs::read_dir(folder).map_err(io_error(folder))? {
                     let item = item.map_err(io_error(folder))?;
                     let kind = item.file_type();
-                    // A video id is valid UTF-8, so another name belongs to none.
+                    // A video id is valid UTF-8, so no other name can be one.
                     if let Some(name) = item.file_name().to_str() {
                         let is_link = kind.as_ref().is_ok_and(FileType::is_symlink);
                         listing.add(name, is_link && !item.path().exists());
@@ -210,7 +211,7 @@ pub(super) fn is_below(name: &str, folder: &str) -> bool {
     inside.is_some_and(|inside| inside.starts_with('/'))
 }
 
-/// Locates the metadata file and the folder of clips of the WLASL dataset at `root`, or where the user says.
+/// Locates the metadata file and the folder of clips of the WLASL dataset at `root`, or where the user specifies.
 pub(super) fn locate(
     root: &Location,
     json_override: Option<&Path>,

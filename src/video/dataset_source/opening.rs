@@ -1,4 +1,4 @@
-//! Opens a dataset: finds out its format, its tables and the folder of its clips.
+//! Opens a dataset: detects its format, its tables and the folder of its clips.
 
 use super::locations::{self, Location};
 use super::tree::{self, TreeListing};
@@ -12,14 +12,14 @@ use crate::video::dataset_search::VIDEOS_NAME;
 use std::path::Path;
 
 impl DatasetSource {
-    /// Opens the dataset at `path`, a folder, a zip archive or a table of clips, and lists its clips. Without a `format` it
-    /// is found out.
+    /// Opens the dataset at `path`, a folder, a zip archive or a table of clips, and lists its clips. Without a
+    /// `format`, the format is detected.
     ///
-    /// `json_override` and `videos_override` replace the paths of the metadata file and the folder of clips: on disk, or
-    /// names in the archive.
+    /// `json_override` and `videos_override` replace the paths of the metadata file and the folder of clips: on disk,
+    /// or names in the archive.
     ///
     /// # Errors
-    /// When a part is missing or cannot be read, or no format is recognised.
+    /// Fails when a part is missing or cannot be read, or no format is recognised.
     pub fn open_as(
         path: &Path,
         format: Option<FormatName>,
@@ -82,7 +82,7 @@ impl DatasetSource {
         Self::read_tree(&root, FormatName::Csv, found, clips, None)
     }
 
-    /// Opens the dataset in the folder at `root`, or in its only folder.
+    /// Opens the dataset in the folder at `root`. If the format is not found there, its only folder is tried.
     fn open_tree(
         path: &Path,
         mut root: Location,
@@ -165,7 +165,7 @@ fn folder_of(path: &Path) -> &Path {
     folder.unwrap_or(Path::new("."))
 }
 
-/// The error of a dataset at `path` whose `listing` has no known format, or not the one that the user wants.
+/// The error for a dataset at `path` whose `listing` has no known format, or not the `format` that the user requests.
 fn unknown(
     path: &Path,
     root: &Location,

@@ -1,4 +1,4 @@
-//! The files of a dataset whose tables or folders give the paths of the clips, and what its tables say.
+//! The files of a dataset whose tables or folders give the paths of the clips, and the content of its tables.
 
 use super::locations::{Location, io_error, is_below};
 use super::{DatasetError, Metadata};
@@ -12,7 +12,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-/// Files and folders that are listed, and their depth.
+/// Limits of the number and depth of listed files and folders.
 const LIMITS: SearchLimits = SearchLimits {
     depth: 8,
     entries: 500_000,
@@ -21,17 +21,17 @@ const LIMITS: SearchLimits = SearchLimits {
 /// Bytes of a table's start by which its format is recognised.
 const HEAD_BYTES: u64 = 16 * 1024;
 
-/// Most bytes of a file of which the start is read in an archive.
+/// Maximum size of a file in an archive whose start is read, in bytes.
 const HEADED_BYTES_MAX: u64 = 1 << 30;
 
-/// Tables of which the start is read.
+/// Maximum number of tables whose start is read.
 const HEADS_MAX: usize = 64;
 
 /// The files in a folder.
 #[derive(Debug)]
 pub(super) struct TreeListing {
     pub(super) files: FileTree,
-    /// About what is not in it.
+    /// Warnings about files that are not listed.
     pub(super) warnings: Vec<String>,
 }
 
@@ -94,7 +94,7 @@ impl TreeListing {
     }
 }
 
-/// The start of a file. What cannot be read is recognised as nothing; reading it as a table says why.
+/// The start of a file. An unreadable file counts as empty; reading it as a table later reports the error.
 pub(super) fn head(file: &Location) -> Vec<u8> {
     let mut head = Vec::new();
     let read = |content: &mut dyn Read| content.take(HEAD_BYTES).read_to_end(&mut head).is_ok();

@@ -1,11 +1,11 @@
-//! The names of streams whose codec a demuxer does not know.
+//! Names of streams whose codec a demuxer does not know.
 
 use gstreamer as gst;
 
-/// How GStreamer's MP4 demuxer names a codec that it does not know: this and the four characters of the file.
+/// GStreamer's MP4 demuxer names an unknown codec by this prefix and the file's four characters.
 const FOURCC: &str = "video/x-gst-fourcc-";
 
-/// The names that decoders have for streams that GStreamer's demuxers do not know, by what these call them.
+/// Names of streams that GStreamer's demuxers do not know: the demuxers' names, and the name that decoders accept.
 const RENAMED: &[(&[&str], &str)] = &[
     (&["AVdh"], "video/x-dnxhd"),
     (&["FFV1"], "video/x-ffv, ffvversion=(int)1"),
@@ -26,7 +26,7 @@ const RENAMED: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// The name that decoders have for a stream that GStreamer's demuxer does not know; `None` for all others.
+/// The name that decoders accept for a stream that GStreamer's demuxer does not know; `None` for all others.
 #[must_use]
 pub fn renamed(caps: &gst::Caps) -> Option<gst::Caps> {
     let name = stream_name(caps)?;
@@ -34,7 +34,7 @@ pub fn renamed(caps: &gst::Caps) -> Option<gst::Caps> {
     let new: gst::Caps = new.parse().ok()?;
     let (old, mut new) = (caps.structure(0)?, new.structure(0)?.to_owned());
     for (field, value) in old {
-        // What describes the old name alone would not fit the decoder.
+        // Fields that only describe the old name do not fit the decoder.
         if !matches!(field.as_str(), "fourcc" | "codec-id" | "format") && !new.has_field(field) {
             new.set_value(field, value.clone());
         }
@@ -42,7 +42,7 @@ pub fn renamed(caps: &gst::Caps) -> Option<gst::Caps> {
     Some(new.into())
 }
 
-/// What a demuxer calls a stream that it does not know: the four characters of the file, or Matroska's name.
+/// The demuxer's name for a stream that it does not know: the four characters of the file, or Matroska's name.
 pub(super) fn stream_name(caps: &gst::CapsRef) -> Option<String> {
     let fields = caps.structure(0)?;
     let name = fields.name().as_str();

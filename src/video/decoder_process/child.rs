@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// Longest reason that is sent, characters.
+/// Maximum length of a reason that is sent, in characters.
 const REASON_CHARS_MAX: usize = 2000;
 
 /// Elements that nearly every clip needs.
@@ -33,7 +33,7 @@ impl From<ChannelError> for DecoderProcessError {
 /// Decodes clips for the process at the other end of `socket`, until that end is closed.
 ///
 /// # Errors
-/// When `socket` is no such connection or breaks.
+/// Fails when `socket` is no such connection or breaks.
 pub fn serve(socket: OwnedFd) -> Result<(), DecoderProcessError> {
     let mut channel = Channel::new(socket);
     let (request, memory) = channel.receive(None)?;
@@ -58,7 +58,8 @@ pub fn serve(socket: OwnedFd) -> Result<(), DecoderProcessError> {
             Err(error) => return Err(error.into()),
         };
         let reply = server.answer(request, file);
-        // The peak decides, not how fast the other thread notices it. Each clip ends with another reply than a frame.
+        // The peak of memory decides, not when the other thread notices it. Each clip ends with another reply than a
+        // frame.
         if !matches!(reply, Ok(DecoderReply::Frame { .. })) {
             server.limit.check(&channel);
         }
@@ -81,7 +82,7 @@ struct Server {
 }
 
 impl Server {
-    /// Loads what clips need, enters the sandbox and reports how tight it is.
+    /// Loads what clips need, enters the sandbox and reports its restrictions.
     fn start(
         channel: &Channel,
         memory: Option<File>,
@@ -177,7 +178,7 @@ fn no_clip() -> SourceError {
     SourceError::Machine("no clip is open in the decoder process".into())
 }
 
-/// Loads the plugins of most clips. One that is installed and does not load fails here, not in every clip.
+/// Loads the plugins of most clips. An installed plugin that does not load fails here, not in every clip.
 fn load_common_elements() -> Result<(), SourceError> {
     let h264 = decoder::usual("video/x-h264");
     let names = COMMON_ELEMENTS.into_iter().chain(h264.as_deref());

@@ -1,6 +1,6 @@
-//! The limit of the decoder process's own memory. The peak of its resident memory is what counts: it does not depend on how
-//! fast the limit is noticed. A decoder that gets no memory may drop frames without a word, so the system's limit of
-//! allocations lies far above.
+//! The limit of the decoder process's own memory. It applies to the peak of resident memory, which does not depend on
+//! how fast the limit is noticed. A decoder whose allocation fails may silently drop frames, so the system's limit of
+//! allocations is far above.
 
 use super::protocol::{Channel, DecoderReply};
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
@@ -12,9 +12,9 @@ use std::time::Duration;
 
 /// Shortest time between two measurements.
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(5);
-/// Most memory that a decoder fills in a millisecond, bytes: no measurement is due before it can have filled the rest.
+/// Maximum bytes that a decoder fills in a millisecond: no measurement is due before it can have filled the rest.
 const FILL_BYTES_MAX: u64 = 4 << 20;
-/// Allocations that the system allows beyond twice the limit, bytes: the stacks of threads, mostly unused.
+/// Allocations that the system allows beyond twice the limit, in bytes: the stacks of threads, mostly unused.
 const UNUSED_BYTES: u64 = 256 << 20;
 
 /// Measures the memory of this process.
@@ -24,7 +24,7 @@ pub(super) struct MemoryLimit {
 }
 
 impl MemoryLimit {
-    /// A limit of `limit_bytes`; no file can be opened later.
+    /// A limit of `limit_bytes`. It opens its file now, because the sandbox allows no file later.
     pub(super) fn new(limit_bytes: u64) -> io::Result<Self> {
         let status = File::open("/proc/self/status")?;
         Ok(Self {
@@ -33,7 +33,7 @@ impl MemoryLimit {
         })
     }
 
-    /// Lets the system refuse allocations far above the limit.
+    /// Makes the system refuse allocations far above the limit.
     pub(super) fn cap_allocations(&self) -> io::Result<()> {
         let bytes = self.limit_bytes.saturating_mul(2) + UNUSED_BYTES;
         let most = getrlimit(Resource::Data).maximum;
@@ -62,18 +62,18 @@ impl MemoryLimit {
         Ok(())
     }
 
-    /// Ends this process if it has ever used more than the limit. Returns what it may still fill, bytes.
+    /// Ends this process if it has ever used more than the limit. Returns the number of bytes that it may still fill.
     pub(super) fn check(&self, channel: &Channel) -> u64 {
         let peak = self.peak_bytes().unwrap_or(0);
         if peak > self.limit_bytes {
-            // Without a listener there is nothing to report.
+            // When the other process is gone, there is no one to report to.
             channel.send(&DecoderReply::TooMuchMemory, None).ok();
             kill_process(getpid(), Signal::KILL).ok();
         }
         self.limit_bytes.saturating_sub(peak)
     }
 
-    /// Most resident memory so far.
+    /// Peak of resident memory so far, in bytes.
     fn peak_bytes(&self) -> Option<u64> {
         let mut text = [0; 4096];
         let length = self.status.read_at(&mut text, 0).ok()?;

@@ -1,15 +1,15 @@
 //! Decodes clips in a child process, so that a clip that crashes, blocks or bloats its decoder harms nothing else.
 //!
-//! The child is this program with the hidden subcommand [`COMMAND`]. A worker owns one and uses it for all its clips. The
-//! child gets each clip as an open file and writes each requested frame into memory that both processes share. A request
-//! steps over the frames between: there is one for each frame that is used. The child has no network, opens no other file
+//! The child is this program with the hidden subcommand [`COMMAND`]. A worker owns one and uses it for all its clips.
+//! The child gets each clip as an open file and writes each requested frame into memory that both processes share.
+//! One request per used frame steps over the frames before it. The child has no network, opens no other file
 //! ([`sandbox`]) and has a limit of memory ([`memory_limit`]). Every request has a deadline.
 //!
-//! The limit of memory leaves room for the other workers. A clip that needs more is decoded while no other is, with a higher
-//! limit; only above that one it is at fault.
+//! The limit of memory leaves room for the other workers. A clip that needs more is decoded while no other is, with a
+//! higher limit. It fails only when it exceeds that limit too.
 //!
-//! A process that ends in a clip is replaced, and the clip is read once more from its start: the clip is at fault only if the
-//! new process ends too. A decoder that hangs is at fault at once.
+//! A process that ends during a clip is replaced, and the clip is read once more from its start. The clip fails only
+//! if the new process ends too. A decoder that hangs makes the clip fail at once.
 
 mod child;
 mod memory_limit;
@@ -34,29 +34,29 @@ use std::io;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
-/// The hidden subcommand.
+/// Name of the hidden subcommand.
 pub const COMMAND: &str = "decode-clips";
-/// A child is ready within this time: it may have to look at all of GStreamer's plugins first.
+/// A child is ready within this time. It may first have to scan all GStreamer plugins.
 const START_TIMEOUT: Duration = Duration::from_mins(2);
-/// Time for a reply beyond what is left of the clip's timeout: the child's own timeout gives the closer reason.
+/// Extra time for a reply after the clip's timeout: the child's own timeout gives the more precise reason.
 const REPLY_GRACE: Duration = GRACE.saturating_mul(2);
 
-/// Most memory of a child while others decode, bytes: enough for 2560 x 1440 pixels.
+/// Maximum memory of a child while others decode, in bytes: enough for 2560 x 1440 pixels.
 const SHARED_MEMORY_BYTES: u64 = 192 << 20;
 
 /// A decoder in a child process. It is a [`FrameSource`] while a clip is open.
 pub struct DecoderProcess<'a> {
     decoder: DecoderChoice,
-    /// Most pixels of a frame.
+    /// Maximum number of pixels of a frame.
     pixels_max: u64,
-    /// Most memory for a clip.
+    /// Maximum memory for a clip, in bytes.
     memory_bytes: u64,
     turns: &'a DecodeTurns,
     /// Held while a clip is open.
     turn: Option<DecodeTurn<'a>>,
-    /// The memory that each child gets.
+    /// The shared memory, which each child gets.
     shared: File,
-    /// The same memory here.
+    /// The same memory, mapped in this process.
     frame: RgbFrame,
     child: Option<RunningChild>,
     clip: Option<OpenClip>,
@@ -66,20 +66,20 @@ pub struct DecoderProcess<'a> {
 struct OpenClip {
     file: File,
     options: VideoOptions,
-    /// What is left of the timeout.
+    /// Time left of the timeout.
     left: Duration,
     /// Whether a child has opened it.
     is_open: bool,
-    /// Steps that a child has taken in it, the one beyond its last frame included.
+    /// Steps that a child has taken in it, including one beyond its last frame.
     steps: u64,
-    /// Whether a frame of it is in the shared memory.
+    /// Whether the shared memory holds a frame of it.
     has_frame: bool,
     /// Presentation time of that frame.
     time: Option<Duration>,
     declared_frames: Option<u64>,
     format: ClipFormat,
     notes: BTreeSet<ClipNote>,
-    /// Whether a child has ended in it.
+    /// Whether a child has ended while it read the clip.
     is_retried: bool,
 }
 
@@ -98,11 +98,11 @@ impl From<SourceError> for RequestError {
 }
 
 impl<'a> DecoderProcess<'a> {
-    /// A decoder whose child starts with the first clip. A clip may use `memory_bytes`. Its frames fit `options`.
-    /// All workers share `turns`.
+    /// A decoder whose child starts with the first clip. A clip may use `memory_bytes`. Its frames fit `options`. All
+    /// workers share `turns`.
     ///
     /// # Errors
-    /// When the system provides no memory for frames.
+    /// Fails when the system provides no memory for frames.
     pub fn new(
         options: &VideoOptions,
         memory_bytes: u64,
@@ -128,10 +128,10 @@ impl<'a> DecoderProcess<'a> {
         })
     }
 
-    /// Starts the child unless it runs. Returns how far it is restricted, if it was started.
+    /// Starts the child if none runs. Returns the restrictions of a child that was started.
     ///
     /// # Errors
-    /// When it cannot be started: the machine's fault.
+    /// Fails when the child cannot be started; the machine is the cause.
     pub fn start(&mut self) -> Result<Option<SandboxReport>, SourceError> {
         if self.child.is_some() {
             return Ok(None);
@@ -173,7 +173,7 @@ impl<'a> DecoderProcess<'a> {
     /// Opens the clip in `file` and waits for its first frame.
     ///
     /// # Errors
-    /// When no frame can be decoded, with the decoder's reason or what happened to it.
+    /// Fails when no frame can be decoded; the error is the decoder's reason or what happened to the child.
     pub fn open(&mut self, file: File, options: &VideoOptions) -> Result<(), SourceError> {
         self.close();
         self.turn = Some(self.turns.shared());
@@ -221,11 +221,11 @@ impl<'a> DecoderProcess<'a> {
     /// What the clip's decoder has reported so far.
     ///
     /// # Errors
-    /// When the child ends or does not answer.
+    /// Fails when the child ends or does not answer.
     pub fn facts(&mut self) -> Result<ClipFacts, SourceError> {
         self.retrying(|this| match this.request(&DecoderRequest::Facts)? {
             DecoderReply::Facts(mut facts) => {
-                // A new child has not converted the frames before.
+                // A new child has not converted the frames that an earlier one did.
                 facts.notes.extend(&this.clip()?.notes);
                 Ok(facts)
             }
@@ -233,7 +233,8 @@ impl<'a> DecoderProcess<'a> {
         })
     }
 
-    /// Calls `action`; again in a new child, which has read the clip up to here, when the child ends.
+    /// Calls `action`. When the child ends, calls it again in a new child, which has read the clip up to the same
+    /// step.
     fn retrying<T>(
         &mut self,
         mut action: impl FnMut(&mut Self) -> Result<T, RequestError>,
@@ -258,7 +259,7 @@ impl<'a> DecoderProcess<'a> {
                             format!("decoding this clip needs more than {mib} MiB of memory");
                         return Err(SourceError::Clip(reason));
                     }
-                    // The old turn ends first.
+                    // Its own turn ends first: `alone` waits for all turns.
                     self.turn = None;
                     self.turn = Some(self.turns.alone());
                     tracing::info!("the clip needs much memory and is read again alone");
@@ -270,7 +271,7 @@ impl<'a> DecoderProcess<'a> {
         }
     }
 
-    /// Brings a new child to where the last one ended.
+    /// Brings a new child to the step at which the last one ended.
     fn read_again(&mut self) -> Result<(), RequestError> {
         let clip = self.clip()?;
         let steps = clip.steps;
@@ -368,7 +369,7 @@ impl<'a> DecoderProcess<'a> {
         }
     }
 
-    /// A child that breaks the protocol is not trusted further.
+    /// Drops a child that breaks the protocol.
     fn unexpected(&mut self, reply: &DecoderReply) -> RequestError {
         tracing::debug!(?reply, "unexpected reply");
         self.child = None;

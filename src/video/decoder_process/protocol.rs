@@ -1,5 +1,5 @@
-//! What the worker's process and its decoder process send each other: one request, then one reply, as JSON in one packet of
-//! a Unix socket. A file travels with a packet as a descriptor.
+//! The protocol between a worker's process and its decoder process: one request, then one reply, as JSON in one
+//! packet of a Unix socket. A file is sent with a packet as a descriptor.
 
 use super::sandbox::SandboxReport;
 use crate::dataset::clip_note::ClipNote;
@@ -23,26 +23,26 @@ use std::time::{Duration, Instant};
 
 /// Largest packet, in bytes.
 const PACKET_BYTES_MAX: usize = 64 << 10;
-/// Most times in a packet, each of up to 50 bytes.
+/// Maximum number of times in a packet, each of up to 50 bytes.
 pub(super) const TIMES_MAX: usize = 1024;
 
-/// What the decoder process has to do.
+/// Requests to the decoder process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum DecoderRequest {
-    /// Restrict yourself. Comes first and once, with the memory of the frames.
+    /// Enter the sandbox. Sent first and once, with the memory of the frames.
     Start {
-        /// Most resident memory of the decoder process, bytes.
+        /// Maximum resident memory of the decoder process, in bytes.
         memory_bytes: u64,
         /// Whether decoders may open devices.
         needs_devices: bool,
     },
-    /// Open the clip in the file that comes along.
+    /// Open the clip in the file that is sent along.
     Open(VideoOptions),
-    /// Step so many frames on and convert the one there into the shared memory.
+    /// Step this many frames ahead and convert the frame there into the shared memory.
     Advance(u64),
-    /// Step over so many frames and report their times; convert none.
+    /// Step over this many frames and report their times, without converting them.
     Times(usize),
-    /// Report what is known of the clip.
+    /// Report the facts of the clip.
     Facts,
     /// Close the clip.
     Close,
@@ -51,32 +51,32 @@ pub(super) enum DecoderRequest {
 /// The answer to a [`DecoderRequest`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum DecoderReply {
-    /// To [`DecoderRequest::Start`].
+    /// Reply to [`DecoderRequest::Start`].
     Started(SandboxReport),
-    /// To [`DecoderRequest::Open`] and [`DecoderRequest::Facts`].
+    /// Reply to [`DecoderRequest::Open`] and [`DecoderRequest::Facts`].
     Facts(ClipFacts),
-    /// To [`DecoderRequest::Advance`]: the frame is in the shared memory.
+    /// Reply to [`DecoderRequest::Advance`]: the frame is in the shared memory.
     Frame {
         width: usize,
         height: usize,
-        /// Presentation time, by the container.
+        /// Presentation time from the container, if any.
         time: Option<Duration>,
-        /// What is to be said of the clip up to here.
+        /// Notes on the clip up to this frame.
         notes: BTreeSet<ClipNote>,
     },
-    /// To [`DecoderRequest::Advance`]: only so many frames were left.
+    /// Reply to [`DecoderRequest::Advance`]: only this many frames were left.
     End(u64),
-    /// To [`DecoderRequest::Times`]: fewer than requested at the end.
+    /// Reply to [`DecoderRequest::Times`]: fewer than requested at the end.
     Times(Vec<Option<Duration>>),
-    /// To [`DecoderRequest::Close`]: whether the decoder has stopped.
+    /// Reply to [`DecoderRequest::Close`]: whether the decoder has stopped.
     Closed(bool),
-    /// To any of them.
+    /// Reply to any request.
     Failed(SourceError),
-    /// The process ends, because it needs more memory than it may.
+    /// The process ends, because it exceeds its memory limit.
     TooMuchMemory,
 }
 
-/// Why there is no message.
+/// Why no message was sent or received.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ChannelError {
     /// The other process has ended.
@@ -85,7 +85,7 @@ pub(super) enum ChannelError {
     /// The deadline has passed.
     #[error("it does not answer")]
     Timeout,
-    /// The message is none of the protocol's.
+    /// The message is not part of the protocol.
     #[error("it sent what is no message: {0}")]
     Malformed(String),
     /// The system reports an error.
@@ -106,7 +106,7 @@ impl From<Errno> for ChannelError {
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: OwnedFd,
-    /// Room for a packet, made when the first one is received.
+    /// Buffer for a packet, allocated when the first one is received.
     packet: Vec<u8>,
 }
 
@@ -118,7 +118,7 @@ impl Channel {
         Ok((Self::new(ours), theirs))
     }
 
-    /// The end that `socket` is.
+    /// Wraps the end `socket` of a connection.
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
@@ -131,7 +131,7 @@ impl Channel {
         self.socket.try_clone().map(Self::new)
     }
 
-    /// Sends `message`, with `file`.
+    /// Sends `message`, with the descriptor of `file`.
     pub(super) fn send(
         &self,
         message: &impl Serialize,

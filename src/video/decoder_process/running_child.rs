@@ -1,4 +1,4 @@
-//! A decoder process while it runs, from the side of the process that started it.
+//! A running decoder process, seen from the process that started it.
 
 use super::COMMAND;
 use super::protocol::{Channel, ChannelError, DecoderReply, DecoderRequest};
@@ -14,23 +14,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A process that is killed ends within this time, or hangs in the kernel and is left.
+/// Maximum wait for the end of a killed process. One that hangs in the kernel is left behind.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Interval of the checks whether it has ended.
+/// Interval of the checks whether the process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
-/// Longest line of its messages, bytes.
+/// Maximum length of a line of its messages, in bytes.
 const LINE_BYTES_MAX: u64 = 500;
-/// Lines that are logged in a second.
+/// Maximum number of lines that are logged in a second.
 const LINES_MAX: u32 = 20;
 
 /// Why a request has no reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ChildError {
-    /// The process has ended, for this reason; the clip may be the cause or not.
+    /// The process has ended, for this reason; the clip need not be the cause.
     Ended(String),
-    /// It has ended, because it needed more memory than it may; the clip or an earlier one may be the cause.
+    /// The process has ended, because it exceeded its memory limit. The clip or an earlier one may be the cause.
     TooMuchMemory,
-    /// There was no reply until the deadline; the process is killed.
+    /// No reply came until the deadline; the process is killed.
     TimedOut,
 }
 
@@ -50,8 +50,8 @@ impl RunningChild {
             SourceError::Machine(format!("cannot start a decoder process: {error}"))
         };
         let (channel, socket) = Channel::pair().map_err(machine)?;
-        // `/proc/self/exe` is this program even after its file was replaced. In a process group of its own the child does
-        // not receive Ctrl-C: its parent decides when clips end.
+        // `/proc/self/exe` is this program even after its file was replaced. In a process group of its own the child
+        // does not receive Ctrl-C: its parent decides when clips end.
         let mut process = Command::new("/proc/self/exe")
             .arg(COMMAND)
             .arg(std::process::id().to_string())
@@ -98,7 +98,7 @@ impl RunningChild {
             .send(request, file.map(AsFd::as_fd))
             .and_then(|()| self.channel.receive(Some(deadline)));
         if matches!(reply, Err(ChannelError::Closed)) {
-            // It may have ended between two requests; what it sent last says why.
+            // The process may have ended between two requests; its last message gives the reason.
             reply = self.channel.receive(Some(deadline));
         }
         match reply {
@@ -126,7 +126,7 @@ impl RunningChild {
 
     /// Why the process ended by itself.
     fn end(&self, status: Option<ExitStatus>) -> ChildError {
-        // Its last message is read after its end. Nothing is ever sent: the channel closes.
+        // Its last messages are read first. Nothing is ever sent on this channel: it closes.
         self.messages_end.recv_timeout(EXIT_TIMEOUT).ok();
         if self.is_out_of_memory.load(Ordering::Acquire) {
             return ChildError::TooMuchMemory;
@@ -145,7 +145,7 @@ impl RunningChild {
         ChildError::Ended(format!("the decoder {ended} in this clip"))
     }
 
-    /// Waits until the process has ended; kills one that does not.
+    /// Waits until the process has ended; kills it when it does not.
     fn wait(&mut self) -> Option<ExitStatus> {
         self.wait_until(Instant::now() + EXIT_TIMEOUT).or_else(|| {
             self.kill();
@@ -164,7 +164,7 @@ impl RunningChild {
     }
 
     fn kill(&mut self) {
-        // It may have ended just now.
+        // It may have ended a moment ago.
         self.process.kill().ok();
         if self.wait_until(Instant::now() + EXIT_TIMEOUT).is_none() {
             tracing::warn!(
@@ -201,10 +201,10 @@ fn signal_name(signal: i32) -> String {
     name.to_owned()
 }
 
-/// Logs what decoders write to stderr, a limited number of lines a second, until the process ends. Notes that an allocation
-/// failed: the process ends by a signal then.
+/// Logs what decoders write to stderr, up to [`LINES_MAX`] lines a second, until the process ends. Records in
+/// `is_out_of_memory` that an allocation failed: the process then ends by a signal.
 fn log_messages(messages: ChildStderr, is_out_of_memory: &AtomicBool) {
-    // By GLib and by Rust's standard library.
+    // Messages of GLib and of Rust's standard library.
     const FAILED_ALLOCATIONS: [&str; 2] = ["failed to allocate", "memory allocation of"];
     let mut messages = BufReader::new(messages);
     let (mut since, mut lines, mut line) = (Instant::now(), 0, Vec::new());

@@ -1,7 +1,9 @@
-//! What a decoder process may still do: read the system's libraries and the files that it is given. Landlock closes the file
-//! system, seccomp the network, other processes and other programs. Each is applied as far as the kernel has it.
+//! Restricts a decoder process to the system's libraries and the files that it is given. Landlock closes the file
+//! system; seccomp closes the network, other processes and other programs. Each applies as far as the kernel supports
+//! it.
 //!
-//! Both apply to the calling thread and to the threads that it starts: the sandbox is entered before there are others.
+//! Both apply to the calling thread and to the threads that it starts: the sandbox is entered before there are
+//! others.
 
 use gstreamer as gst;
 use landlock::{
@@ -18,10 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 
-/// The newest kernel interface that this program knows.
+/// The newest version of Landlock's kernel interface that this program uses.
 const LANDLOCK: ABI = ABI::V6;
 
-/// What decoders read: libraries, and the processor's features.
+/// Paths that decoders read: libraries, and the processor's features.
 const READABLE: [&str; 15] = [
     "/usr",
     "/lib",
@@ -40,7 +42,7 @@ const READABLE: [&str; 15] = [
     "/dev/urandom",
 ];
 
-/// What the drivers of hardware decoders read besides.
+/// Further paths that the drivers of hardware decoders read.
 const READABLE_BY_DRIVERS: [&str; 3] = ["/etc", "/run/udev", "/sys"];
 
 /// How far the kernel restricts the decoder process.
@@ -48,9 +50,9 @@ const READABLE_BY_DRIVERS: [&str; 3] = ["/etc", "/run/udev", "/sys"];
 pub struct SandboxReport {
     /// Whether decoders may open devices and talk to local services.
     pub has_devices: bool,
-    /// What Landlock does not restrict, if anything.
+    /// What Landlock does not restrict; `None` when it restricts everything.
     pub landlock_gap: Option<String>,
-    /// Why seccomp restricts nothing, if so.
+    /// Why seccomp restricts nothing; `None` when it is active.
     pub seccomp_gap: Option<String>,
 }
 
@@ -69,8 +71,8 @@ impl Display for SandboxReport {
     }
 }
 
-/// Restricts the calling thread and all that it starts. `needs_devices`: decoders may open device files and talk to local
-/// services.
+/// Restricts the calling thread and all that it starts. With `needs_devices`, decoders may open device files and talk
+/// to local services.
 pub(super) fn enter(needs_devices: bool) -> SandboxReport {
     let landlock_gap = match restrict_files(needs_devices) {
         Ok(RulesetStatus::FullyEnforced) => None,
@@ -131,7 +133,7 @@ fn apply(rules: Rules, error: i32) -> Result<(), seccompiler::Error> {
     seccompiler::apply_filter(&program)
 }
 
-/// The system calls that fail, each where its arguments match a rule, or always without rules.
+/// The system calls that fail: each where its arguments match a rule, or always when it has no rules.
 fn denied_calls(needs_devices: bool) -> Result<Rules, seccompiler::Error> {
     let mut denied: Rules = ALWAYS_DENIED
         .iter()

@@ -6,8 +6,8 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_sea
 use std::fs::File;
 use std::io;
 
-/// A file in memory with room for a frame of `bytes`. Pages that no frame has used take no memory. Neither process can
-/// change its size, so that no access can fall behind its end.
+/// Creates a file in memory with room for a frame of `bytes`. Pages that no frame has used take no memory. Neither
+/// process can change its size, so that no access can go beyond its end.
 pub(super) fn create(bytes: u64) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = File::from(memfd_create("handloom-frame", flags)?);

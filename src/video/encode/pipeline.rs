@@ -135,7 +135,8 @@ impl Encoder {
         is_finished.then_some(()).ok_or_else(|| stalled(count))
     }
 
-    /// Waits at most `timeout_ms` for one of the messages: whether one came; an error message is an error.
+    /// Waits at most `timeout_ms` for one of the messages. Returns whether one came; an error message becomes an
+    /// error.
     fn wait(&self, timeout_ms: u64, awaited: &[gst::MessageType]) -> Result<bool, EncodeError> {
         let timeout = gst::ClockTime::from_mseconds(timeout_ms);
         let Some(message) = self.bus.timed_pop_filtered(timeout, awaited) else {
@@ -151,7 +152,7 @@ impl Encoder {
         )))
     }
 
-    /// Why the source takes nothing more.
+    /// The reason why the source accepts no more frames.
     fn refusal(&self, index: u64) -> EncodeError {
         let error = self.wait(POLL_MS, &[gst::MessageType::Error]).err();
         error.unwrap_or_else(|| stalled(index))
@@ -160,7 +161,7 @@ impl Encoder {
 
 impl Drop for Encoder {
     fn drop(&mut self) {
-        // Nothing can be done about a pipeline that does not even stop.
+        // There is no remedy for a pipeline that does not stop.
         self.pipeline.set_state(gst::State::Null).ok();
     }
 }
@@ -182,7 +183,7 @@ pub(super) fn find_elements(codec: Codec) -> Result<(), EncodeError> {
     find_element(("mp4mux", "gstreamer1.0-plugins-good"))
 }
 
-/// Checks that an element is installed, given with the Debian package that has it.
+/// Checks that an element is installed. Its Debian package is named in the error.
 fn find_element((element, package): (&str, &str)) -> Result<(), EncodeError> {
     gst::ElementFactory::find(element)
         .map(|_| ())
@@ -193,8 +194,8 @@ fn find_element((element, package): (&str, &str)) -> Result<(), EncodeError> {
         })
 }
 
-/// The encoder with settings that depend on nothing but this file. Frames are shown in the order in which they are decoded,
-/// so that times start at 0 without an edit list.
+/// The encoder with settings that depend on nothing but this file. Frames are shown in the order in which they are
+/// decoded, so that times start at 0 without an edit list.
 fn encoder(codec: Codec) -> &'static str {
     match codec {
         Codec::H264 => {
@@ -206,7 +207,8 @@ fn encoder(codec: Codec) -> &'static str {
 
 /// Sets the times of what leaves an encoder without B-frames.
 ///
-/// `avenc_mpeg4` of GStreamer 1.22 gives every frame the time of 2562047 hours; the muxer then shows all of them at once.
+/// `avenc_mpeg4` of GStreamer 1.22 gives every frame the time of 2562047 hours; the muxer then shows all of them at
+/// once.
 fn number_frames(encoder: &gst::Element, fps: u32) {
     let Some(pad) = encoder.static_pad("src") else {
         return;

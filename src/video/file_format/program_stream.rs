@@ -1,9 +1,9 @@
-//! The codec of a program stream that has no map of its streams: found in the stream itself, as FFmpeg does.
+//! Finds the codec of a program stream without a map of its streams, from the stream itself as FFmpeg does.
 
 use gstreamer as gst;
 use gstreamer_base::functions::type_find_helper_for_data;
 
-/// The format of the first video stream, where it is another than the demuxer takes it for.
+/// The format of the first video stream, if it differs from the one that the demuxer assumes.
 pub(super) fn video(head: &[u8]) -> Option<gst::Caps> {
     let (caps, _) = type_find_helper_for_data(None::<&gst::Object>, payload(head)).ok()?;
     let fields = caps.structure(0)?;
@@ -35,7 +35,7 @@ fn payload(head: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What follows the header of a packet: MPEG-2's has a length; MPEG-1's is made of parts.
+/// The content of a packet after its header. MPEG-2's header states its length; MPEG-1's consists of parts.
 fn content(packet: &[u8]) -> Option<&[u8]> {
     if let [0x80..=0xbf, _, length, rest @ ..] = packet {
         return rest.get(usize::from(*length)..);

@@ -2,19 +2,19 @@
 
 use super::bits::BitReader;
 
-/// How the units of a packet are kept apart.
+/// How the units of a packet are separated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::video) enum Framing {
-    /// By the bytes 0, 0, 1.
+    /// The bytes 0, 0, 1 precede each unit.
     StartCodes,
-    /// By a length of so many bytes before each.
+    /// A length of this many bytes precedes each unit.
     Lengths(u8),
 }
 
 /// Profiles of H.264 whose parameter sets begin with the format of the samples.
 const HIGH_PROFILES: [u64; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
 
-/// The units of a packet. Where the lengths do not add up they are found by start codes, as FFmpeg does.
+/// The units of a packet. When the lengths are inconsistent, they are found by start codes, as FFmpeg does.
 pub(in crate::video) fn units(packet: &[u8], framing: Framing) -> Vec<&[u8]> {
     if let Framing::Lengths(bytes) = framing
         && let Some(units) = by_length(packet, usize::from(bytes))
@@ -36,7 +36,7 @@ fn by_length(mut packet: &[u8], bytes: usize) -> Option<Vec<&[u8]>> {
     Some(units)
 }
 
-/// A unit without the bytes that keep start codes out of it.
+/// Removes the bytes that prevent start codes inside a unit.
 fn unescape(unit: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(unit.len());
     let mut zeros = 0;
@@ -51,7 +51,7 @@ fn unescape(unit: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The codec whose units are read.
+/// The codec that defines the syntax of units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnitSyntax {
     H264,
@@ -109,7 +109,7 @@ impl UnitSyntax {
             }
             Some(())
         };
-        // What is cut off counts as far as it goes.
+        // Units up to a cut are used.
         _ = read();
         let framing = Framing::Lengths((length & 3) + 1);
         (super::largest(sizes.into_iter()), framing)

@@ -26,7 +26,8 @@ fn bits(fields: &str) -> Vec<u8> {
 
 /// H.264's parameter set of `columns × rows` blocks of 16 pixels, with its first byte.
 fn h264_set(profile: u64, columns: u64, rows: u64, has_fields: bool) -> Vec<u8> {
-    // 4:2:0, 8 bits, one scaling list of 16 deltas of 0 and one that ends at once with -8, in the code of signed numbers.
+    // 4:2:0, 8 bits, one scaling list of 16 deltas of 0 and one that ends at once with -8, in the code of signed
+    // numbers.
     let high = format!("g1 g0 g0 1:0 1:1 1:1 {} 1:1 g16 6:0", "g0 ".repeat(16));
     let high = if profile == 100 { high } else { String::new() };
     let (columns, rows) = (columns - 1, if has_fields { rows / 2 } else { rows } - 1);
@@ -42,7 +43,7 @@ fn with_length(unit: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn h264_tells_its_size_in_both_framings() {
+fn h264_gives_its_size_in_both_framings() {
     for (profile, has_fields) in [(66, false), (100, false), (77, true)] {
         let set = h264_set(profile, 1024, 992, has_fields);
         let start_coded = [
@@ -97,7 +98,7 @@ fn bytes_that_keep_start_codes_out_are_left_out() {
 }
 
 #[test]
-fn h265_tells_its_size() {
+fn h265_gives_its_size() {
     // The first of two layers has a profile and a level, the second a level.
     for (layers, more) in [(0, ""), (2, "2:3 2:1 12:0 64:0 24:0 8:0 8:0")] {
         let start = format!("16:0x4201 4:0 3:{layers} 1:1 64:0 32:0");
@@ -120,7 +121,7 @@ fn h265_tells_its_size() {
 }
 
 #[test]
-fn other_codecs_tell_their_size() {
+fn other_codecs_give_their_size() {
     let check = |format: PacketFormat, packet: &[u8], expected: (u64, u64)| {
         assert_eq!(format.size_of_packet(packet), Some(expected), "{format:?}");
         for end in 0..packet.len() {

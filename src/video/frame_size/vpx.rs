@@ -72,7 +72,7 @@ fn vp9_frame(frame: &[u8]) -> Option<(u64, u64)> {
         bits.skip(if is_intra_only { 8 } else { 0 });
     } else {
         bits.skip(8 + 3 * 4);
-        // The size of one of three earlier frames, else a new one.
+        // The frame has the size of one of three earlier frames, or a new one.
         if bits.flag()? || bits.flag()? || bits.flag()? {
             return None;
         }

@@ -9,11 +9,11 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use std::sync::Arc;
 
-/// Connects the first video stream of `reader` with `sink`: at once when the reader is a parser of `stream`, else when the
-/// demuxer has found it.
+/// Connects the first video stream of `reader` with `sink`: at once when the reader is a parser of `stream`, else
+/// when the demuxer has found it.
 ///
 /// # Errors
-/// When no decoder fits a `stream`.
+/// Fails when no decoder fits a `stream`.
 pub(super) fn connect(
     pipeline: &gst::Pipeline,
     reader: &gst::Element,
@@ -38,10 +38,10 @@ pub(super) fn connect(
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let name = caps.structure(0).map_or("", |s| s.name().as_str());
         if !name.starts_with("video/") && !name.starts_with("image/") {
-            on_pad.pass_over(name);
+            on_pad.record_other_stream(name);
             return;
         }
-        // The first video stream is the one, as for OpenCV.
+        // Like OpenCV, only the first video stream is used.
         if sink_pad.is_linked() {
             return;
         }
@@ -68,12 +68,12 @@ pub(super) fn connect(
     Ok(())
 }
 
-/// Adds to `caps` what the file's header says.
+/// Adds to `caps` the format in the file's header, unless it has a size.
 fn complete(caps: &mut gst::CapsRef, avi: &AviFrameFormat) {
     for fields in caps.iter_mut().filter(|fields| !fields.has_field("width")) {
         fields.set("width", avi.width);
         fields.set("height", avi.height);
-        // The decoders of FFmpeg need one.
+        // FFmpeg's decoders need a rate.
         fields.set("framerate", gst::Fraction::new(25, 1));
         if !avi.codec_data.is_empty() {
             let header = gst::Buffer::from_slice(avi.codec_data.clone());
@@ -82,13 +82,13 @@ fn complete(caps: &mut gst::CapsRef, avi: &AviFrameFormat) {
     }
 }
 
-/// What is between a reader's output and the sink.
+/// The elements between a reader's output and the sink.
 struct Connection<'a> {
-    /// The stream.
+    /// Format of the stream.
     caps: &'a gst::Caps,
     /// Whether the demuxer has another name for the stream.
     is_renamed: bool,
-    /// Finds the pictures, where the packets are not what the decoder takes.
+    /// Finds the pictures, where the packets do not fit the decoder.
     parser: Option<gst::Element>,
 }
 
@@ -106,7 +106,7 @@ impl Connection<'_> {
         let mut checks = gst::PadLinkCheck::DEFAULT;
         if self.is_renamed {
             rename(pad, caps);
-            // The demuxer's own name of the stream fits nothing.
+            // The parser and the decoder do not know the demuxer's name for the stream.
             checks = gst::PadLinkCheck::HIERARCHY;
         }
         let fields = caps.structure(0).ok_or("a stream without format")?;
@@ -155,7 +155,7 @@ impl Connection<'_> {
     }
 }
 
-/// Gives the stream that leaves a demuxer another name.
+/// Renames the stream that leaves a demuxer.
 fn rename(pad: &gst::Pad, caps: &gst::Caps) {
     let caps = caps.clone();
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {

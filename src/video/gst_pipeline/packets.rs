@@ -1,4 +1,4 @@
-//! Changes to what the demuxer reads and to the packets that the decoder gets, so that both are as FFmpeg's.
+//! Changes the demuxer's input and the decoder's packets, so that both match FFmpeg's.
 
 use super::PipelineShared;
 use crate::dataset::clip_note::ClipNote;
@@ -13,12 +13,12 @@ use std::sync::atomic::Ordering;
 /// Largest packet, in bytes, that is filled up at the end of the file.
 const PACKET_BYTES_MAX: usize = 32 << 20;
 
-/// Shorter reads are of headers in front of packets, which are not filled up.
+/// Shorter reads are headers in front of packets, which are not filled up.
 const HEADER_BYTES_MAX: usize = 9;
 
-/// Changes what the demuxer reads. Edits that begin inside the media would make it stop too early or never start: they are
-/// hidden. It would drop a packet that the end of the file cuts off: the packet is filled up here and cut to its length
-/// again before the decoder.
+/// Changes the demuxer's input. It hides edits that begin inside the media, which would make the demuxer stop too
+/// early or never start. The demuxer would also drop a packet that the end of the file cuts off: here it is filled
+/// up, and cut to its length again before the decoder.
 pub(super) fn patch_file(output: &gst::Pad, track: VideoTrack, shared: &Arc<PipelineShared>) {
     let shared = Arc::clone(shared);
     let kind = gst::PadProbeType::PULL | gst::PadProbeType::BUFFER;
@@ -51,10 +51,10 @@ pub(super) fn patch_file(output: &gst::Pad, track: VideoTrack, shared: &Arc<Pipe
     });
 }
 
-/// Cuts a packet that was filled up to the bytes that the file has of it.
+/// Cuts a packet that was filled up to the bytes that the file has.
 pub(super) fn cut_packets(output: &gst::Pad, caps: &gst::Caps, shared: &Arc<PipelineShared>) {
     let shared = Arc::clone(shared);
-    // A parser stands before the decoder then, which changes a packet without an end.
+    // A parser then stands before the decoder and changes a packet whose end is missing.
     let is_parsed = caps
         .structure(0)
         .is_some_and(|s| s.name() == "video/x-h264" && !s.has_field("codec_data"));
@@ -78,7 +78,7 @@ pub(super) fn cut_packets(output: &gst::Pad, caps: &gst::Caps, shared: &Arc<Pipe
     });
 }
 
-/// Makes what leaves `output` follow the track's edit list.
+/// Reorders the packets that leave `output` by the track's edit list.
 pub(super) fn follow_edits(
     output: &gst::Pad,
     caps: &gst::Caps,
@@ -93,7 +93,7 @@ pub(super) fn follow_edits(
             if is_h264
                 && packet
                     .map_readable()
-                    .is_ok_and(|b| decoder::begins_open(&b) == Some(true))
+                    .is_ok_and(|b| decoder::lacks_idr(&b) == Some(true))
             {
                 on_jump.notes().insert(ClipNote::MissingReferences);
                 if let Some(decoder) = weak.upgrade() {
@@ -120,7 +120,7 @@ pub(super) fn adjust_packets(
         if stream.is_some_and(|s| s.codec == StreamCodec::H264)
             && let Some(bytes) = info.buffer().and_then(|b| b.map_readable().ok())
         {
-            match decoder::begins_open(&bytes) {
+            match decoder::lacks_idr(&bytes) {
                 // The rest of a frame that was cut.
                 None => return gst::PadProbeReturn::Ok,
                 Some(true) => {
@@ -131,7 +131,7 @@ pub(super) fn adjust_packets(
                 Some(false) => {}
             }
         }
-        // Only the first packet with a frame tells.
+        // Only the first packet with a frame is examined.
         gst::PadProbeReturn::Remove
     });
     input.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {

@@ -1,5 +1,5 @@
-//! Parameter sets in front of a stream that was cut in the middle. FFmpeg searches the stream for them before it decodes, so
-//! that OpenCV shows what stands before the first of them; a parser of GStreamer drops that.
+//! Parameter sets in front of a stream that was cut in the middle. FFmpeg searches the stream for them before it
+//! decodes, so that OpenCV shows the frames before the first set; a parser of GStreamer drops these frames.
 
 use super::PipelineShared;
 use crate::dataset::clip_note::ClipNote;
@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of a stream that are searched, as FFmpeg's `probesize`.
+/// Maximum bytes of a stream that are searched, as FFmpeg's `probesize`.
 const SEARCHED_BYTES_MAX: usize = 5_000_000;
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -24,7 +24,7 @@ enum Codec {
     Mpeg4,
 }
 
-/// What follows a start code.
+/// The kind of unit after a start code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
     /// A parameter set; `true` for the one without which the decoder does not start.
@@ -85,8 +85,8 @@ impl Search {
         }
     }
 
-    /// Takes more of the stream. Once the search is over it returns the sets that the stream lacks at its start, which may be
-    /// none.
+    /// Takes more of the stream. When the search is over, it returns the sets that the stream lacks at its start,
+    /// which may be none.
     fn add(&mut self, more: &[u8]) -> Option<Vec<u8>> {
         self.bytes.extend_from_slice(more);
         while let Some(at) = self.bytes[self.searched..]
@@ -169,8 +169,8 @@ struct Waiting {
 /// Puts the sets that the stream of `caps` lacks at its start in front of the first packet that leaves `output` for
 /// `parser`.
 ///
-/// The demuxers of GStreamer begin at another place of such a stream than FFmpeg's. That is seen where frames without their
-/// references are shown.
+/// GStreamer's demuxers begin at another place of such a stream than FFmpeg's. The difference shows where frames
+/// without their references are shown.
 pub(super) fn put_first(
     output: &gst::Pad,
     caps: &gst::CapsRef,
@@ -182,7 +182,7 @@ pub(super) fn put_first(
         return;
     };
     let fields = caps.structure(0);
-    // Packets with lengths have their sets beside them.
+    // Packets with lengths have their sets in `codec_data`.
     if fields.is_some_and(|fields| fields.has_field("codec_data")) {
         return;
     }
@@ -250,15 +250,15 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_found_behind_pictures() {
-        for (codec, picture, sets) in [
+    fn parameter_sets_are_found_behind_slices() {
+        for (codec, slice, sets) in [
             (Codec::H264, 0x41, &[0x67, 0x68][..]),
             (Codec::H265, 0x02, &[0x40, 0x42, 0x44]),
             (Codec::Mpeg4, 0xb6, &[0xb0, 0xb5, 0x00, 0x20]),
         ] {
-            let cut = units(&[&[picture, picture], sets, &[picture]].concat());
-            let whole = units(&[sets, &[picture]].concat());
-            // Whatever pieces it comes in.
+            let cut = units(&[&[slice, slice], sets, &[slice]].concat());
+            let whole = units(&[sets, &[slice]].concat());
+            // The result does not depend on the size of the pieces.
             for size in 1..cut.len() {
                 let find = |stream: &[u8]| {
                     let mut search = Search::new(codec);

@@ -5,7 +5,8 @@ use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 use std::sync::{Mutex, PoisonError};
 
-/// Names the planes' places in frames whose rows are not padded to four bytes, as GStreamer's rule would have them.
+/// Declares where the planes are in frames whose rows are not padded to four bytes, as GStreamer's rule would have
+/// them.
 pub(super) fn describe_packed(output: &gst::Pad) {
     let info = Mutex::new(None);
     let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;

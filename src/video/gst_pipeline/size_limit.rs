@@ -7,7 +7,7 @@ use gstreamer::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Refuses pictures of more than `pixels_max` pixels.
+/// Fails for a picture of more than `pixels_max` pixels.
 fn check_size(width: u64, height: u64, pixels_max: u64) -> Result<(), String> {
     if width.saturating_mul(height) > pixels_max {
         return Err(format!(
@@ -17,7 +17,7 @@ fn check_size(width: u64, height: u64, pixels_max: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks the size that caps name.
+/// Checks the size in `caps`.
 pub(super) fn check_caps(caps: &gst::CapsRef, pixels_max: u64) -> Result<(), String> {
     let Some(fields) = caps.structure(0) else {
         return Ok(());
@@ -26,7 +26,8 @@ pub(super) fn check_caps(caps: &gst::CapsRef, pixels_max: u64) -> Result<(), Str
     check_size(side("width"), side("height"), pixels_max)
 }
 
-/// Checks every packet and format that a decoder receives. From the first that is too large on it receives nothing.
+/// Checks every packet and format that a decoder receives. After the first that is too large, the decoder receives
+/// nothing.
 pub(super) fn guard_input(input: &gst::Pad, shared: &Arc<PipelineShared>) {
     let shared = Arc::clone(shared);
     let format = Mutex::new(PacketFormat::default());
@@ -87,8 +88,8 @@ pub(super) fn guard_output(output: &gst::Pad, shared: &Arc<PipelineShared>) {
     });
 }
 
-/// Reports a refusal once. What was checked does not reach the decoder: a dropped object makes GStreamer complain on stderr,
-/// so a packet is taken and a format becomes an event without meaning.
+/// Reports a refusal once. The checked object does not reach the decoder. GStreamer reports a dropped object on
+/// stderr, so a packet is marked as handled and a format is replaced by an event without meaning.
 fn refuse(
     checked: Result<(), String>,
     info: &mut gst::PadProbeInfo<'_>,

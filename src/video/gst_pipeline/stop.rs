@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Time for an element to stop; after it the element is left behind.
+/// Maximum time for an element to stop; after it, the element is left behind.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// Pipelines that were left behind and have not stopped since.
@@ -31,12 +31,12 @@ pub(crate) fn stop(pipeline: &gst::Pipeline) {
     }
 }
 
-/// Runs `stop` and waits for it. When it takes longer than `grace` it is left behind and counted until it returns. Whether
-/// it succeeded in time.
+/// Runs `stop` and waits for it. After `grace` it is left behind and counted until it returns. Returns whether it
+/// succeeded in time.
 fn stop_within(grace: Duration, stop: impl FnOnce() -> bool + Send + 'static) -> bool {
     // Stopping a decoder that hangs never returns: a thread of its own does it.
     let (stopped, wait) = bounded(1);
-    // Set by the first of both: the thread that has stopped, or the caller that waits no longer.
+    // Set by whichever comes first: the thread that has stopped, or the caller that stops waiting.
     let is_over = Arc::new(AtomicBool::new(false));
     let over = Arc::clone(&is_over);
     let stop = move || {

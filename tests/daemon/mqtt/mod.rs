@@ -1,9 +1,9 @@
-//! The line to the broker: against a scripted one for faults packet by packet, and against mosquitto.
+//! The MQTT client: against a stub broker for faults at single packets, and against mosquitto.
 
 mod commands;
 mod faults;
+mod harness;
 mod mosquitto;
 mod refused;
-mod rig;
 mod sending;
 mod tls;

@@ -1,6 +1,6 @@
-//! Against a real broker: killed and restarted, with passwords, with TLS.
+//! The MQTT client against a real broker: kills and restarts, passwords, TLS.
 
-use super::rig::{Rig, Shelf, settings, topic};
+use super::harness::{Harness, MemoryOutbox, settings, topic};
 use handloom::messages::{discovery, topics};
 use handloom::mqtt::{Tls, check_tls};
 use std::collections::HashSet;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
-use test_support::broker::{Broker, find, make_certificates, password_file, tls_lines};
-use test_support::gate::Gate;
+use test_support::broker::{Broker, find, make_certificates, password_file, tls_config};
 use test_support::listener::{Listener, eventually};
+use test_support::tcp_gate::TcpGate;
 
-/// The words of `status`, without repetitions in a row.
+/// The values of `status`, without consecutive duplicates.
 fn statuses(listener: &Listener) -> Vec<String> {
     let messages = listener.on(&topic(topics::STATUS)).into_iter();
     let mut words: Vec<String> = messages
@@ -22,19 +22,19 @@ fn statuses(listener: &Listener) -> Vec<String> {
     words
 }
 
-fn letters(listener: &Listener) -> Vec<i64> {
+fn batch_ids(listener: &Listener) -> Vec<i64> {
     let messages = listener.on(&topic(topics::BATCH)).into_iter();
     messages
         .map(|m| String::from_utf8(m.payload).unwrap().parse().unwrap())
         .collect()
 }
 
-/// What a newcomer is told: the retained message of a topic.
+/// The retained message of a topic, as a newly connected subscriber receives it.
 fn retained(port: u16, topic: &str) -> Option<Vec<u8>> {
-    let newcomer = Listener::start(port, &[topic]);
+    let late_subscriber = Listener::start(port, &[topic]);
     let deadline = std::time::Instant::now() + Duration::from_secs(1);
     while std::time::Instant::now() < deadline {
-        if let Some(message) = newcomer.messages().into_iter().find(|m| m.retained) {
+        if let Some(message) = late_subscriber.messages().into_iter().find(|m| m.retained) {
             return Some(message.payload);
         }
         thread::sleep(Duration::from_millis(5));
@@ -42,142 +42,142 @@ fn retained(port: u16, topic: &str) -> Option<Vec<u8>> {
     None
 }
 
-/// The broker is killed 20 times while letters flow. The gate keeps the client out until the listener is back: what a
-/// broker acknowledges while nobody listens is nobody's loss.
+/// Kills the broker 20 times while messages are sent. The gate blocks the client until the listener is subscribed
+/// again: the listener cannot receive what the broker acknowledges without it.
 fn kills(persistence: bool) {
     const KILLS: usize = 20;
     let mut broker = Broker::start(persistence);
-    let gate = Gate::to(broker.port());
+    let gate = TcpGate::to(broker.port());
     let listener = Listener::start(broker.port(), &["handloom/#"]);
-    let mut rig = Rig::start(settings(gate.port()));
+    let mut harness = Harness::start(settings(gate.port()));
     eventually("online", || statuses(&listener) == ["online"]);
     let mut last = 0;
     for kill in 1..=KILLS {
-        // Letters come while it is up, while it dies and while it is down.
-        let connects = rig.connects();
+        // Messages are written while the broker is up, around its kill, and while it is down.
+        let connects = harness.connects();
         for part in 0..4 {
             if part == 2 {
                 broker.kill();
                 gate.close();
             }
-            rig.write(last + 1..=last + 25);
+            harness.write(last + 1..=last + 25);
             last += 25;
             thread::sleep(Duration::from_millis(10));
         }
         if kill % 5 == 0 {
-            // Long enough for attempts in vain.
+            // Long enough for failed attempts.
             thread::sleep(Duration::from_millis(400));
         }
         broker.restart();
         listener.wait_subscribed(kill + 1);
         gate.open();
-        eventually("a connection", || rig.connects() > connects);
+        eventually("a connection", || harness.connects() > connects);
     }
-    eventually("all delivered", || rig.shelf.is_empty());
+    eventually("all delivered", || harness.outbox.is_empty());
     assert_eq!(
         retained(broker.port(), &topic(topics::STATE)).unwrap(),
         b"state 0"
     );
     assert_eq!(statuses(&listener).last().unwrap(), "online");
-    rig.stop();
-    eventually("the farewell", || {
+    harness.stop();
+    eventually("the stopped status", || {
         statuses(&listener).last().unwrap() == "stopped"
     });
-    let letters = letters(&listener);
+    let batch_ids = batch_ids(&listener);
     let mut seen = HashSet::new();
-    let mut first = letters.clone();
+    let mut first = batch_ids.clone();
     first.retain(|id| seen.insert(*id));
     assert_eq!(first, (1..=last).collect::<Vec<_>>());
-    let doubles = letters.len() - first.len();
-    let attempts = rig.counters.attempts.load(Ordering::SeqCst);
-    println!("persistence {persistence}: {last} letters, {doubles} twice, {attempts} attempts");
+    let doubles = batch_ids.len() - first.len();
+    let attempts = harness.counters.attempts.load(Ordering::SeqCst);
+    println!("persistence {persistence}: {last} messages, {doubles} repeated, {attempts} attempts");
 }
 
 #[test]
-fn no_letter_is_lost_over_20_kills_of_a_broker_with_a_disk() {
+fn no_message_is_lost_over_20_kills_of_a_broker_with_a_disk() {
     kills(true);
 }
 
 #[test]
-fn no_letter_is_lost_over_20_kills_of_a_broker_without_a_disk() {
+fn no_message_is_lost_over_20_kills_of_a_broker_without_a_disk() {
     kills(false);
 }
 
 #[test]
 fn a_lost_device_is_offline_and_a_returned_one_online() {
     let broker = Broker::start(false);
-    let gate = Gate::to(broker.port());
+    let gate = TcpGate::to(broker.port());
     let listener = Listener::start(broker.port(), &["handloom/#"]);
-    let mut rig = Rig::start(settings(gate.port()));
+    let mut harness = Harness::start(settings(gate.port()));
     eventually("online", || statuses(&listener) == ["online"]);
     gate.close();
     eventually("the will", || statuses(&listener) == ["online", "offline"]);
     let status = topic(topics::STATUS);
-    let told = String::from_utf8(retained(broker.port(), &status).unwrap()).unwrap();
-    assert!(told.contains("offline"), "{told}");
+    let status_payload = String::from_utf8(retained(broker.port(), &status).unwrap()).unwrap();
+    assert!(status_payload.contains("offline"), "{status_payload}");
     gate.open();
     eventually("online again", || statuses(&listener).len() == 3);
-    rig.stop();
+    harness.stop();
     eventually("stopped", || {
         statuses(&listener) == ["online", "offline", "online", "stopped"]
     });
-    // A clean end is not followed by the will.
+    // After a clean stop the broker does not publish the will.
     thread::sleep(Duration::from_millis(300));
-    let told = String::from_utf8(retained(broker.port(), &status).unwrap()).unwrap();
-    assert!(told.contains("stopped"), "{told}");
+    let status_payload = String::from_utf8(retained(broker.port(), &status).unwrap()).unwrap();
+    assert!(status_payload.contains("stopped"), "{status_payload}");
 }
 
 #[test]
 fn commands_wait_for_a_device_that_is_away() {
     let mut broker = Broker::start(true);
-    let speaker = Listener::start(broker.port(), &["handloom/#"]);
-    let mut rig = Rig::start(settings(broker.port()));
-    eventually("online", || statuses(&speaker) == ["online"]);
-    rig.stop();
+    let subscriber = Listener::start(broker.port(), &["handloom/#"]);
+    let mut harness = Harness::start(settings(broker.port()));
+    eventually("online", || statuses(&subscriber) == ["online"]);
+    harness.stop();
     for n in 0..30 {
-        speaker.publish(
+        subscriber.publish(
             "handloom/pi-1/cmd/pause",
             false,
             format!("{{\"id\":\"{n}\"}}"),
         );
     }
-    speaker.publish("handloom/pi-1/cmd/resume", true, "{}");
-    eventually("their way to the broker", || {
-        speaker.on("handloom/pi-1/cmd/resume").len() == 1
+    subscriber.publish("handloom/pi-1/cmd/resume", true, "{}");
+    eventually("the commands at the broker", || {
+        subscriber.on("handloom/pi-1/cmd/resume").len() == 1
     });
-    // Saved every second; with the broker gone after that, the commands come from its disk.
+    // The broker saves every second. After its restart, the commands come from its disk.
     thread::sleep(Duration::from_millis(1500));
     broker.restart();
-    let rig = Rig::start(settings(broker.port()));
+    let harness = Harness::start(settings(broker.port()));
     let came = |name: &str, retained: bool| {
-        let commands = rig.tray.commands.lock().unwrap();
+        let commands = harness.inbox.commands.lock().unwrap();
         let came = commands.iter().filter(|c| c.0 == name && c.2 == retained);
         came.count()
     };
     eventually("all commands", || came("pause", false) == 30);
-    eventually("the retained one, marked as such", || {
+    eventually("the retained command, marked as retained", || {
         came("resume", true) > 0
     });
 }
 
 #[test]
-fn home_assistant_is_told_once_and_the_broker_keeps_it() {
+fn home_assistant_discovery_is_published_once_and_retained() {
     let broker = Broker::start(false);
     let mut open = settings(broker.port());
     open.discovery = true;
-    let rig = Rig::start(open.clone());
-    rig.write([1]);
-    eventually("a letter's PUBACK", || rig.shelf.is_empty());
-    let told = retained(broker.port(), &discovery::config_topic("pi-1")).unwrap();
+    let harness = Harness::start(open.clone());
+    harness.write([1]);
+    eventually("the message's PUBACK", || harness.outbox.is_empty());
+    let status_payload = retained(broker.port(), &discovery::config_topic("pi-1")).unwrap();
     let config = discovery::config("pi-1", env!("CARGO_PKG_VERSION"));
     assert_eq!(
-        serde_json::from_slice::<serde_json::Value>(&told).unwrap(),
+        serde_json::from_slice::<serde_json::Value>(&status_payload).unwrap(),
         config
     );
 }
 
 #[test]
-fn a_password_is_asked_for() {
+fn a_broker_that_requires_a_password_refuses_without_one() {
     let broker = Broker::start_with(false, |dir| {
         let file = password_file(dir, "ada", "correct horse");
         format!("allow_anonymous false\npassword_file {}\n", file.display())
@@ -186,7 +186,7 @@ fn a_password_is_asked_for() {
         let mut settings = settings(broker.port());
         settings.username = user.map(str::to_owned);
         settings.password = password.map(str::to_owned);
-        Rig::start(settings)
+        Harness::start(settings)
     };
     let right = run(Some("ada"), Some("correct horse"));
     eventually("a connection", || right.connects() == 1);
@@ -215,16 +215,16 @@ fn tls_trusts_the_given_authority_and_shows_the_given_certificate() {
     make_certificates(&openssl, dir.path());
     let file = |name: &str| Some(dir.path().join(name));
     let broker = Broker::start_with(false, |_| {
-        format!("allow_anonymous true\n{}", tls_lines(dir.path()))
+        format!("allow_anonymous true\n{}", tls_config(dir.path()))
     });
     let run = |host: &str, tls: Tls| {
         check_tls(&tls).unwrap();
         let mut settings = settings(broker.port());
         settings.host = host.to_owned();
         settings.tls = Some(tls);
-        let shelf = Arc::new(Shelf::default());
-        shelf.put(1..=10);
-        Rig::start_with(settings, shelf)
+        let outbox = Arc::new(MemoryOutbox::default());
+        outbox.put(1..=10);
+        Harness::start_with(settings, outbox)
     };
     let whole = Tls {
         ca_file: file("ca.pem"),
@@ -232,7 +232,7 @@ fn tls_trusts_the_given_authority_and_shows_the_given_certificate() {
         key_file: file("device.key"),
     };
     let right = run("localhost", whole.clone());
-    eventually("letters over TLS", || right.shelf.is_empty());
+    eventually("messages delivered over TLS", || right.outbox.is_empty());
     let stranger = Tls {
         ca_file: file("other.pem"),
         ..whole.clone()
@@ -246,7 +246,7 @@ fn tls_trusts_the_given_authority_and_shows_the_given_certificate() {
         ca_file: None,
         ..whole.clone()
     };
-    // Leads here, too, but the certificate does not say so.
+    // The address leads to the broker, too, but the certificate does not name it.
     let unnamed = ("127.0.0.1", whole.clone());
     for (host, tls) in [
         ("localhost", stranger),
@@ -259,7 +259,7 @@ fn tls_trusts_the_given_authority_and_shows_the_given_certificate() {
             wrong.counters.attempts.load(Ordering::SeqCst) >= 3
         });
         assert_eq!(wrong.connects(), 0);
-        assert!(!wrong.shelf.is_empty());
+        assert!(!wrong.outbox.is_empty());
     }
     let mixed = Tls {
         key_file: file("server.key"),

@@ -1,6 +1,6 @@
-//! What a broker does not take, and who takes the broker: messages above its limit, and another device with the same id.
+//! Messages above the broker's size limit, and another device with the same client id.
 
-use super::rig::{Rig, Shelf, settings, topic};
+use super::harness::{Harness, MemoryOutbox, settings, topic};
 use handloom::messages::{discovery, topics};
 use handloom::mqtt::{ConnectionNotice, PendingMessage, QoS};
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use test_support::broker::Broker;
 use test_support::listener::{Listener, eventually};
 
-/// The problems that were reported.
-fn problems(rig: &Rig) -> Vec<String> {
-    let notices = rig.shelf.notices.lock().unwrap();
+/// The reported problems.
+fn problems(harness: &Harness) -> Vec<String> {
+    let notices = harness.outbox.notices.lock().unwrap();
     let reasons = notices.iter().filter_map(|notice| match notice {
         ConnectionNotice::Problem { reason, .. } => Some(reason.clone()),
         _ => None,
@@ -29,31 +29,33 @@ fn limited(bytes: u32) -> (Broker, Listener) {
 #[test]
 fn a_message_above_the_brokers_limit_holds_up_no_other() {
     let (broker, listener) = limited(1500);
-    let shelf = Arc::new(Shelf::default());
-    shelf.put(1..=40);
+    let outbox = Arc::new(MemoryOutbox::default());
+    outbox.put(1..=40);
     for id in [10, 30] {
         let large = PendingMessage {
             id,
             channel: topics::FAULT.to_owned(),
             payload: vec![b'x'; 1600],
         };
-        shelf.insert(large);
+        outbox.insert(large);
     }
     let mut settings = settings(broker.port());
     settings.discovery = true;
     let size = discovery::config("pi-1", "0").to_string().len();
     assert!(size > 1500, "{size}");
-    let mut rig = Rig::start_with(settings, shelf);
-    eventually("all but the large ones", || rig.shelf.ids() == [10, 30]);
+    let mut harness = Harness::start_with(settings, outbox);
+    eventually("all but the large ones", || {
+        harness.outbox.ids() == [10, 30]
+    });
     eventually("the state", || {
         !listener.on(&topic(topics::STATE)).is_empty()
     });
-    let set_aside = rig.counters.set_aside.load(Ordering::SeqCst);
+    let set_aside = harness.counters.set_aside.load(Ordering::SeqCst);
     assert!(set_aside >= 3, "{set_aside}");
-    let connects = rig.connects();
+    let connects = harness.connects();
     assert!(connects <= 8, "{connects}");
-    eventually("both named", || problems(&rig).len() == 2);
-    let problems = problems(&rig);
+    eventually("both problems", || problems(&harness).len() == 2);
+    let problems = problems(&harness);
     assert!(
         problems.iter().any(|p| p.contains("homeassistant/")),
         "{problems:?}"
@@ -62,52 +64,52 @@ fn a_message_above_the_brokers_limit_holds_up_no_other() {
         problems.iter().any(|p| p.contains(&topic(topics::FAULT))),
         "{problems:?}"
     );
-    // What comes later goes its way at once.
-    rig.write(50..=80);
-    eventually("later ones", || rig.shelf.ids() == [10, 30]);
-    assert_eq!(rig.connects(), connects);
-    rig.stop();
+    // Later messages are delivered at once.
+    harness.write(50..=80);
+    eventually("the later messages", || harness.outbox.ids() == [10, 30]);
+    assert_eq!(harness.connects(), connects);
+    harness.stop();
 }
 
 #[test]
 fn a_snapshot_above_the_brokers_limit_is_set_aside_the_third_time() {
     let (broker, _listener) = limited(20_480);
-    let rig = Rig::start(settings(broker.port()));
-    rig.write([1]);
-    eventually("a letter", || rig.shelf.is_empty());
+    let harness = Harness::start(settings(broker.port()));
+    harness.write([1]);
+    eventually("an empty outbox", || harness.outbox.is_empty());
     for losses in 1..=2 {
-        let connects = rig.connects();
+        let connects = harness.connects();
         assert!(
-            rig.drop_in(QoS::AtLeastOnce, &vec![b'x'; 30_000]),
+            harness.try_send_transient(QoS::AtLeastOnce, &vec![b'x'; 30_000]),
             "{losses}"
         );
-        eventually("a connection", || rig.connects() > connects);
+        eventually("a connection", || harness.connects() > connects);
     }
-    let connects = rig.connects();
-    assert!(rig.drop_in(QoS::AtLeastOnce, &vec![b'x'; 30_000]));
+    let connects = harness.connects();
+    assert!(harness.try_send_transient(QoS::AtLeastOnce, &vec![b'x'; 30_000]));
     eventually("one set aside", || {
-        rig.counters.set_aside.load(Ordering::SeqCst) == 1
+        harness.counters.set_aside.load(Ordering::SeqCst) == 1
     });
-    assert!(rig.drop_in(QoS::AtLeastOnce, &[b'x'; 10_000]));
-    rig.write([2]);
-    eventually("a letter", || rig.shelf.is_empty());
-    assert_eq!(rig.connects(), connects);
-    let limit = rig.counters.packet_limit.load(Ordering::SeqCst);
+    assert!(harness.try_send_transient(QoS::AtLeastOnce, &[b'x'; 10_000]));
+    harness.write([2]);
+    eventually("an empty outbox", || harness.outbox.is_empty());
+    assert_eq!(harness.connects(), connects);
+    let limit = harness.counters.packet_limit.load(Ordering::SeqCst);
     assert!((20_480..=30_100).contains(&limit), "{limit}");
-    assert!(problems(&rig)[0].contains("snapshot"));
+    assert!(problems(&harness)[0].contains("snapshot"));
 }
 
 #[test]
-fn two_devices_with_one_id_are_told_so() {
+fn two_devices_with_one_id_are_reported() {
     let broker = Broker::start(false);
-    let one = Rig::start(settings(broker.port()));
-    let other = Rig::start(settings(broker.port()));
-    for rig in [&one, &other] {
+    let one = Harness::start(settings(broker.port()));
+    let other = Harness::start(settings(broker.port()));
+    for harness in [&one, &other] {
         eventually("the cause", || {
-            problems(rig)
+            problems(harness)
                 .iter()
                 .any(|p| p.contains("the same client id"))
         });
-        assert!(problems(rig)[0].contains("handloom-pi-1"));
+        assert!(problems(harness)[0].contains("handloom-pi-1"));
     }
 }

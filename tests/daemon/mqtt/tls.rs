@@ -1,5 +1,4 @@
-//! What a person reads when TLS does not come about, or something else than the broker is at the port: the cause, each by
-//! its name, with the fix.
+//! Error messages when TLS fails or when no broker is at the port: each one names the cause and the fix.
 
 use handloom::mqtt::subscriber::{Event, Subscriber};
 use handloom::mqtt::{Settings, Tls, check_tls};
@@ -11,10 +10,10 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
-use test_support::broker::{Broker, find, free_port, make_certificates, tls_lines};
-use test_support::stub_broker::Stub;
+use test_support::broker::{Broker, find, free_port, make_certificates, tls_config};
+use test_support::stub_broker::StubBroker;
 
-/// Makes `NAME.pem` from `server.csr`, issued by `issuer`, valid from and until these days.
+/// Makes `NAME.pem`, issued by `issuer` and valid from `from` until `until`.
 fn issue(openssl: &Path, dir: &Path, name: &str, issuer: &str, from: &str, until: &str) {
     let extension = if name == "between" {
         "basicConstraints=critical,CA:TRUE"
@@ -41,17 +40,17 @@ fn issue(openssl: &Path, dir: &Path, name: &str, issuer: &str, from: &str, until
         .current_dir(dir)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "openssl {line}: {said}");
+    let openssl_stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "openssl {line}: {openssl_stderr}");
 }
 
-/// A server that shakes hands with the certificate `name`, for whoever comes.
+/// Starts a TLS server with the certificate `name` and returns its port.
 fn serve(dir: &Path, name: &str) -> u16 {
     let read = |name: String| fs::read(dir.join(name)).unwrap();
     let key = read("server.key".into());
     let identity = Identity::from_pkcs8(&read(format!("{name}.pem")), &key).unwrap();
     let acceptor = TlsAcceptor::new(identity).unwrap();
-    listen(move |stream| {
+    accept_on_free_port(move |stream| {
         if let Ok(mut stream) = acceptor.accept(stream) {
             // Until the client ends the connection.
             std::io::copy(&mut stream, &mut std::io::sink()).ok();
@@ -60,7 +59,7 @@ fn serve(dir: &Path, name: &str) -> u16 {
 }
 
 /// Handles each connection to a new port; the thread ends with the process.
-fn listen(handle: impl Fn(TcpStream) + Send + 'static) -> u16 {
+fn accept_on_free_port(handle: impl Fn(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -72,7 +71,7 @@ fn listen(handle: impl Fn(TcpStream) + Send + 'static) -> u16 {
     port
 }
 
-/// Why there is no connection.
+/// The reason why the client does not connect.
 fn reason(host: &str, port: u16, tls: Option<Tls>) -> String {
     let mut settings = Settings::new("pi-1", host, port);
     settings.tls = tls;
@@ -86,7 +85,7 @@ fn reason(host: &str, port: u16, tls: Option<Tls>) -> String {
 }
 
 #[track_caller]
-fn names(reason: &str, words: &[&str]) {
+fn assert_names_all(reason: &str, words: &[&str]) {
     for word in words {
         assert!(reason.contains(word), "no {word:?} in: {reason}");
     }
@@ -117,7 +116,7 @@ fn each_failure_of_tls_is_named() {
         "20990101000000Z",
         "21000101000000Z",
     );
-    // An authority between, with the device's key, and a certificate that it has issued.
+    // An intermediate authority with the device's key, and a certificate that it has issued.
     issue(
         &openssl,
         dir,
@@ -145,42 +144,42 @@ fn each_failure_of_tls_is_named() {
     };
 
     let good = serve(dir, "server");
-    names(
+    assert_names_all(
         &reason("127.0.0.1", good, trusting(Some("ca.pem"))),
         &["another host name", "subjectAltName"],
     );
-    names(
+    assert_names_all(
         &reason("localhost", good, trusting(Some("other.pem"))),
         &["authority", "unknown", "CA file"],
     );
-    names(
+    assert_names_all(
         &reason("localhost", good, trusting(None)),
         &["authority", "unknown"],
     );
     let expired = serve(dir, "expired");
-    names(
+    assert_names_all(
         &reason("localhost", expired, trusting(Some("ca.pem"))),
         &["has expired", "clock of this device, which says 20"],
     );
     let early = serve(dir, "early");
-    names(
+    assert_names_all(
         &reason("localhost", early, trusting(Some("ca.pem"))),
         &["not valid yet", "set the clock"],
     );
     let deep = serve(dir, "deep");
-    names(
+    assert_names_all(
         &reason("localhost", deep, trusting(Some("ca.pem"))),
         &["intermediate"],
     );
 
     let broker = Broker::start_with(false, |_| {
-        format!("allow_anonymous true\n{}", tls_lines(dir))
+        format!("allow_anonymous true\n{}", tls_config(dir))
     });
-    names(
+    assert_names_all(
         &reason("localhost", broker.port(), trusting(Some("ca.pem"))),
         &["client certificate", "key"],
     );
-    names(
+    assert_names_all(
         &reason("127.0.0.1", broker.port(), None),
         &["speaks TLS", "mqtts://"],
     );
@@ -190,9 +189,9 @@ fn each_failure_of_tls_is_named() {
         key_file: file("server.key"),
     };
     let message = check_tls(&mixed).unwrap_err().to_string();
-    names(&message, &["device.pem", "server.key", "does not belong"]);
+    assert_names_all(&message, &["device.pem", "server.key", "does not belong"]);
     let plain = Broker::start(false);
-    names(
+    assert_names_all(
         &reason("localhost", plain.port(), trusting(Some("ca.pem"))),
         &["without TLS", "mqtt://"],
     );
@@ -200,17 +199,17 @@ fn each_failure_of_tls_is_named() {
 
 #[test]
 fn what_else_is_at_the_port_is_named() {
-    names(
+    assert_names_all(
         &reason("127.0.0.1", free_port(), None),
         &["refused", "is a broker running there?"],
     );
-    let closing = Stub::start(|_| {});
-    names(
+    let closing = StubBroker::start(|_| {});
+    assert_names_all(
         &reason("127.0.0.1", closing.port(), None),
         &["closes the connection at once", "port"],
     );
-    // It reads a line before it answers, as web servers do.
-    let web = listen(|mut stream| {
+    // Like a web server, it reads a line before it answers.
+    let web = accept_on_free_port(|mut stream| {
         let mut text = Vec::new();
         let mut byte = [0];
         while !text.ends_with(b"\n") && matches!(stream.read(&mut byte), Ok(1)) {
@@ -220,8 +219,8 @@ fn what_else_is_at_the_port_is_named() {
             .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
             .ok();
     });
-    names(&reason("127.0.0.1", web, None), &["web server", "1883"]);
-    names(
+    assert_names_all(&reason("127.0.0.1", web, None), &["web server", "1883"]);
+    assert_names_all(
         &reason("127.0.0.1", web, Some(Tls::default())),
         &["web server", "8883"],
     );

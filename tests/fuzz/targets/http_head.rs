@@ -1,4 +1,4 @@
-//! The head of a request to the preview.
+//! The head of an HTTP request to the preview.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

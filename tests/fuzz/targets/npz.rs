@@ -1,4 +1,4 @@
-//! A file of arrays: headers, numbers and strings.
+//! An `.npz` file: headers, numbers and strings.
 #![no_main]
 
 use handloom::storage::npz::NpzReader;

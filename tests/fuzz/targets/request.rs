@@ -1,4 +1,4 @@
-//! A command of the broker: its name in the first line, then its payload.
+//! A command received from the broker: its name in the first line, then its payload.
 #![no_main]
 
 use handloom::messages::request;

@@ -1,4 +1,5 @@
-//! The tables of all formats but WLASL's, the plan made from them, and splits files. The first line chooses which.
+//! The tables of all formats but WLASL's, the plan made from them, and splits files. The first line selects the
+//! parser.
 #![no_main]
 
 use handloom::dataset::dataset_rows::DatasetRows;

@@ -1,4 +1,4 @@
-//! A config file in a folder of its own, and the example that is shipped.
+//! A config file in its own folder, and the shipped example.
 
 use handloom::config::{ConfigError, LoadedConfig, Sources, load};
 use std::fs::{self, Permissions};
@@ -8,10 +8,10 @@ use tempfile::TempDir;
 
 pub(crate) const EXAMPLE: &str = include_str!("../../../systemd/handloom.toml");
 
-/// The smallest config that can be used.
-pub(crate) const LEAST: &str = "[dataset]\npath = \"d\"\n[output]\npath = \"o\"\n";
+/// The smallest valid config.
+pub(crate) const MINIMAL_CONFIG: &str = "[dataset]\npath = \"d\"\n[output]\npath = \"o\"\n";
 
-/// A config file in a folder of its own.
+/// A config file in its own folder.
 pub(crate) struct Case {
     folder: TempDir,
     sources: Sources,
@@ -46,7 +46,7 @@ impl Case {
         self
     }
 
-    /// A file beside the config.
+    /// Adds a file beside the config.
     pub(crate) fn with(self, name: &str, text: impl AsRef<[u8]>, mode: u32) -> Self {
         let path = self.folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -69,11 +69,11 @@ impl Case {
         self.load().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The message of a refusal, which has all of `words`.
+    /// The message of a refusal; asserts that it contains all of `words`.
     #[track_caller]
     pub(crate) fn refused(&self, words: &[&str]) -> String {
         let text = match self.load() {
-            Ok(loaded) => panic!("taken: {}", loaded.to_toml()),
+            Ok(loaded) => panic!("accepted: {}", loaded.to_toml()),
             Err(error) => error.to_string(),
         };
         for word in words {
@@ -83,7 +83,7 @@ impl Case {
     }
 }
 
-/// `EXAMPLE` with every setting that is behind a `#` taken in, but those that `but` names.
+/// `EXAMPLE` with every commented-out setting enabled, except those in `but`.
 pub(crate) fn example_with_all(but: &[&str]) -> String {
     let mut section = "";
     let mut text = String::new();
@@ -103,7 +103,7 @@ pub(crate) fn example_with_all(but: &[&str]) -> String {
     text
 }
 
-/// What may not stand beside the example's other settings.
+/// Settings that conflict with the example's other settings.
 pub(crate) const ALTERNATIVES: [&str; 4] = [
     "mqtt.password",
     "mqtt.ca_file",

@@ -1,10 +1,10 @@
-//! What the example shows, what holds when nothing is said, and what follows from what was said.
+//! The example's values, the defaults, and the settings that follow from others.
 
-use super::case::{ALTERNATIVES, Case, EXAMPLE, LEAST, example_with_all};
+use super::case::{ALTERNATIVES, Case, EXAMPLE, MINIMAL_CONFIG, example_with_all};
 use handloom::config::KEYS;
 use std::path::Path;
 
-/// Keys without a default that could be shown.
+/// Keys whose default cannot be shown.
 const UNSET: [&str; 34] = [
     "dataset.format",
     "dataset.json",
@@ -76,7 +76,7 @@ fn the_example_shows_every_key_with_its_default() {
         let default = at(&default, key).unwrap();
         let is_same =
             shown == default || (number(&shown).is_some() && number(&shown) == number(&default));
-        assert!(is_same, "{}: {shown} is shown, {default} is it", key.dotted);
+        assert!(is_same, "{}: {shown} is shown, not {default}", key.dotted);
     }
     let keys = table.values().map(|s| s.as_table().unwrap().len());
     assert_eq!(keys.sum::<usize>(), KEYS.len());
@@ -110,9 +110,9 @@ fn the_alternatives_of_the_example_are_taken_too() {
 
 #[test]
 fn the_effective_defaults() {
-    let loaded = Case::new(LEAST).good();
+    let loaded = Case::new(MINIMAL_CONFIG).good();
     insta::assert_snapshot!(loaded.config.to_toml());
-    // It is a config file itself.
+    // The printed config is a valid config file.
     let again = Case::new(loaded.config.to_toml()).good();
     assert_eq!(again.config, loaded.config);
 }
@@ -121,7 +121,7 @@ fn the_effective_defaults() {
 fn defaults_are_those_of_the_command_line() {
     use clap::Parser;
     use handloom::cli::{Cli, Command};
-    let config = Case::new(LEAST).good().config;
+    let config = Case::new(MINIMAL_CONFIG).good().config;
     let cli = Cli::try_parse_from(["handloom", "process", "d", "--out", "o"]).unwrap();
     let Command::Process(args) = cli.command else {
         panic!("process")
@@ -146,7 +146,7 @@ fn a_camera_needs_no_dataset() {
     let (place, recipe) = config.capture().unwrap();
     assert_eq!(place.to_string(), "/dev/video0");
     assert_eq!(config.takes_path(), Path::new("o/camera"));
-    // The numbers of the command line's defaults, but for the takes' names.
+    // The defaults equal those of the command line, except for the names of takes.
     let cli = Cli::try_parse_from(["handloom", "camera"]).unwrap();
     let Command::Camera(args) = cli.command else {
         panic!("camera")
@@ -165,7 +165,7 @@ fn a_camera_needs_no_dataset() {
 
 #[test]
 fn marks_follow_what_they_belong_to() {
-    let config = Case::new(LEAST)
+    let config = Case::new(MINIMAL_CONFIG)
         .set("limits.disk_reserve_mib=1001")
         .set("limits.memory_min_mib=1")
         .set("limits.temperature_max_c=60.5")

@@ -1,13 +1,14 @@
-//! Which layer wins, where passwords come from, and what a running daemon takes up.
+//! Which layer wins, where passwords come from, and which changes a running daemon applies.
 
-use super::case::{Case, EXAMPLE, LEAST};
+use super::case::{Case, EXAMPLE, MINIMAL_CONFIG};
 use handloom::config::{KEYS, Origin};
 use std::path::PathBuf;
 
 #[test]
 fn flags_win_over_environment_over_file() {
-    let file =
-        format!("{LEAST}[run]\nworkers = 1\ndecoder = \"hardware\"\n[log]\nlevel = \"warn\"\n");
+    let file = format!(
+        "{MINIMAL_CONFIG}[run]\nworkers = 1\ndecoder = \"hardware\"\n[log]\nlevel = \"warn\"\n"
+    );
     let case = Case::new(file)
         .env("HANDLOOM_RUN_WORKERS", "2")
         .env("HANDLOOM_LOG", "debug")
@@ -36,8 +37,8 @@ fn flags_win_over_environment_over_file() {
         "{}",
         loaded.to_toml()
     );
-    // What a bare value means goes by the key.
-    let config = Case::new(LEAST)
+    // The key decides the type of a bare value.
+    let config = Case::new(MINIMAL_CONFIG)
         .env("HANDLOOM_DEVICE_ID", "42")
         .env("HANDLOOM_PLAN_SELECTED_GLOSSES", "book, thank you")
         .env("HANDLOOM_MQTT_COMMANDS", "")
@@ -59,14 +60,15 @@ fn flags_win_over_environment_over_file() {
 fn every_key_can_be_set_by_every_layer() {
     for key in KEYS.iter() {
         let name = key.variable();
-        // Too long for any.
+        // Too long for any key.
         let wrong = "x".repeat(70_000);
-        let message =
-            Case::new(LEAST)
-                .env(&name, &wrong)
-                .refused(&[&name, key.dotted, "allowed are"]);
+        let message = Case::new(MINIMAL_CONFIG).env(&name, &wrong).refused(&[
+            &name,
+            key.dotted,
+            "allowed are",
+        ]);
         assert!(message.len() < 1_000, "{}", message.len());
-        Case::new(LEAST)
+        Case::new(MINIMAL_CONFIG)
             .set(&format!("{}={wrong}", key.dotted))
             .refused(&[&format!("--set {}: ", key.dotted), "allowed are"]);
     }
@@ -74,7 +76,7 @@ fn every_key_can_be_set_by_every_layer() {
 
 #[test]
 fn passwords_come_from_where_they_are_kept() {
-    let mqtt = format!("{LEAST}[mqtt]\nurl = \"mqtts://h\"\nusername = \"u\"\n");
+    let mqtt = format!("{MINIMAL_CONFIG}[mqtt]\nurl = \"mqtts://h\"\nusername = \"u\"\n");
     let password = |case: &Case| {
         let loaded = case.good();
         let shown = format!("{}\n{:?}", loaded.to_toml(), loaded);
@@ -85,7 +87,7 @@ fn passwords_come_from_where_they_are_kept() {
         )
     };
     let is = |text: &str| Some(text.to_owned());
-    // In the file itself, read by all or not.
+    // In the config file itself: a file that everybody may read causes a warning.
     let inline = format!("{mqtt}password = \"geheim\"\n");
     assert_eq!(password(&Case::new(&inline)), (is("geheim"), vec![]));
     let open = Case::new(&inline).with("handloom.toml", &inline, 0o644);
@@ -98,19 +100,19 @@ fn passwords_come_from_where_they_are_kept() {
     let url = mqtt.replace("h\"\nusername = \"u\"", "me:geheim@h\"");
     let (_, warnings) = password(&Case::new(&url).with("handloom.toml", &url, 0o644));
     assert!(warnings[0].contains("mqtt.url"), "{warnings:?}");
-    // On a command line everybody sees it.
+    // Every user sees a password on a command line.
     let (_, warnings) = password(&Case::new(&mqtt).set("mqtt.password=geheim"));
     assert!(warnings[0].contains("`ps`"), "{warnings:?}");
-    // In a file beside the config; only its line's end is cut.
+    // In a file beside the config: only the line ending is removed.
     let file = format!("{mqtt}password_file = \"secrets/p\"\n");
     let beside = || Case::new(&file).with("secrets/p", " geheim \r\n", 0o600);
     assert_eq!(password(&beside()), (is(" geheim "), vec![]));
     let (_, warnings) = password(&beside().with("secrets/p", "geheim", 0o604));
     assert!(warnings[0].contains("secrets/p: everybody"), "{warnings:?}");
-    // A credential of that name comes first.
+    // A credential of that name takes precedence.
     let credential = beside().with("creds/secrets/p", "geheim2\n", 0o600);
     assert_eq!(password(&credential.credentials("creds")).0, is("geheim2"));
-    // The credential with the known name is taken by itself, but not over a password.
+    // The credential `mqtt-password` needs no setting, but does not override a password.
     let known = |text: &str| Case::new(text).with("creds/mqtt-password", "geheim3\n", 0o600);
     assert_eq!(
         password(&known(&mqtt).credentials("creds")).0,
@@ -120,12 +122,15 @@ fn passwords_come_from_where_they_are_kept() {
         password(&known(&inline).credentials("creds")).0,
         is("geheim")
     );
-    assert_eq!(password(&known(LEAST).credentials("creds")), (None, vec![]));
+    assert_eq!(
+        password(&known(MINIMAL_CONFIG).credentials("creds")),
+        (None, vec![])
+    );
     assert_eq!(
         password(&Case::new(&mqtt).credentials("nowhere")),
         (None, vec![])
     );
-    // Unset again by a higher layer.
+    // A higher layer unsets it.
     assert_eq!(
         password(&beside().env("HANDLOOM_MQTT_PASSWORD_FILE", "")).0,
         None
@@ -141,7 +146,7 @@ fn passwords_come_from_where_they_are_kept() {
     beside()
         .with("secrets/p", [0xff, 0xfe], 0o600)
         .refused(&["secrets/p", "UTF-8"]);
-    // Also a misspelt or broken one is not repeated.
+    // Messages do not repeat a password, even in a misspelt or broken setting.
     for text in [
         "pasword = \"geheim\"",
         "password = \"geheim",
@@ -154,8 +159,8 @@ fn passwords_come_from_where_they_are_kept() {
 }
 
 #[test]
-fn settings_without_effect_are_told() {
-    let text = format!("{LEAST}[mqtt]\nusername = \"u\"\nkeep_alive_s = 10\n");
+fn settings_without_effect_are_reported() {
+    let text = format!("{MINIMAL_CONFIG}[mqtt]\nusername = \"u\"\nkeep_alive_s = 10\n");
     let warnings = Case::new(text).good().warnings;
     assert_eq!(warnings.len(), 1);
     assert!(
@@ -165,7 +170,7 @@ fn settings_without_effect_are_told() {
 }
 
 #[test]
-fn changes_tell_live_from_restart() {
+fn changes_separate_live_from_restart() {
     let old = Case::new(EXAMPLE).good().config;
     let changes = |set: &[&str]| {
         let case = set

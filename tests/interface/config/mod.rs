@@ -1,7 +1,7 @@
-//! The daemon's config: what is taken, what is refused and in which words.
+//! The daemon's config: accepted values, refused values and the messages of refusals.
 
 mod case;
-mod chaos;
 mod defaults;
 mod layers;
+mod random_config;
 mod refusals;

@@ -1,6 +1,6 @@
-//! What is refused, with place, key, value and what is allowed.
+//! Refused settings: the message gives the place, the key, the value and the allowed values.
 
-use super::case::{Case, LEAST};
+use super::case::{Case, MINIMAL_CONFIG};
 use handloom::config::{Sources, load};
 use std::fs;
 use std::path::PathBuf;
@@ -8,8 +8,8 @@ use std::path::PathBuf;
 #[test]
 #[allow(clippy::too_many_lines, reason = "a table")]
 fn bad_values_are_refused_with_place_key_and_range() {
-    // Appended to the least config, whose four lines come first.
-    for (line, section, text, says) in [
+    // Each line is appended to `LEAST`, which has four lines.
+    for (line, section, text, expected) in [
         (
             6,
             "sequence",
@@ -193,9 +193,9 @@ fn bad_values_are_refused_with_place_key_and_range() {
         ),
         (5, "output", "", "duplicate"),
     ] {
-        let case = Case::new(format!("{LEAST}[{section}]\n{text}\n"));
+        let case = Case::new(format!("{MINIMAL_CONFIG}[{section}]\n{text}\n"));
         let place = format!("{}:{line}:", case.path().display());
-        let message = case.refused(&[&place, says]);
+        let message = case.refused(&[&place, expected]);
         let shown = text.lines().last().unwrap_or_default();
         let key = shown.split('=').next().unwrap().trim();
         assert!(
@@ -207,7 +207,7 @@ fn bad_values_are_refused_with_place_key_and_range() {
 
 #[test]
 fn settings_that_cannot_both_be_are_both_named() {
-    for (text, says) in [
+    for (text, expected) in [
         (
             "[sequence]\nmin_frames = 40\n",
             [
@@ -277,24 +277,24 @@ fn settings_that_cannot_both_be_are_both_named() {
             ],
         ),
     ] {
-        let message = Case::new(format!("{LEAST}{text}")).refused(&says);
+        let message = Case::new(format!("{MINIMAL_CONFIG}{text}")).refused(&expected);
         assert!(!message.contains("geheim"), "{message}");
         assert_eq!(message.lines().count(), 1, "{message}");
     }
-    let case = Case::new(LEAST.replace("\"o\"", "\"o\"\nmirror = \"./x/../o/copy\""));
+    let case = Case::new(MINIMAL_CONFIG.replace("\"o\"", "\"o\"\nmirror = \"./x/../o/copy\""));
     case.refused(&[
         "output.mirror",
         ":5:10)",
         "output.path = \"o\"",
         "another medium",
     ]);
-    // Nor with the takes, which it keeps in a folder of its own.
+    // The mirror may not overlap the takes, either: it copies them to its folder `camera`.
     for takes in ["m/camera", "m/camera/x", "."] {
-        let text = LEAST.replace("\"o\"", "\"o\"\nmirror = \"./m\"");
+        let text = MINIMAL_CONFIG.replace("\"o\"", "\"o\"\nmirror = \"./m\"");
         let camera = format!("[camera]\ndevice = \"0\"\npath = {takes:?}\n");
         let case = Case::new(format!("{text}{camera}"));
         case.refused(&["output.mirror", "camera.path", "its folder camera"]);
-        // Without a camera there are none.
+        // Without a camera there are no takes.
         let no_camera = camera.replace("device = \"0\"\n", "");
         Case::new(format!("{text}{no_camera}")).good();
     }
@@ -302,8 +302,8 @@ fn settings_that_cannot_both_be_are_both_named() {
 
 #[test]
 fn options_of_a_sequence_that_contradict_each_other_are_refused() {
-    let check = |text: &str, says: &[&str]| {
-        let message = Case::new(format!("{LEAST}[sequence]\n{text}\n")).refused(says);
+    let check = |text: &str, expected: &[&str]| {
+        let message = Case::new(format!("{MINIMAL_CONFIG}[sequence]\n{text}\n")).refused(expected);
         assert_eq!(message.lines().count(), 1, "{message}");
     };
     check(
@@ -349,14 +349,14 @@ fn options_of_a_sequence_that_contradict_each_other_are_refused() {
             "2 or more",
         ],
     );
-    for (text, says) in [
+    for (text, expected) in [
         (
             "slots = \"left\"",
             "sequence.slots = \"left\": allowed are detected, sides",
         ),
         ("aspect = 1", "sequence.aspect = 1: allowed are true, false"),
     ] {
-        Case::new(format!("{LEAST}[sequence]\n{text}\n")).refused(&[says]);
+        Case::new(format!("{MINIMAL_CONFIG}[sequence]\n{text}\n")).refused(&[expected]);
     }
     for good in [
         "max_gap = 2\nmissing = \"interpolate_nan\"",
@@ -364,9 +364,9 @@ fn options_of_a_sequence_that_contradict_each_other_are_refused() {
         "frame_stride = 3\nprofile = \"corrected\"\nsampling = \"stride\"",
         "profile = \"corrected\"\nframe_range = \"whole\"\naspect = false\nz = \"drop\"",
     ] {
-        Case::new(format!("{LEAST}[sequence]\n{good}\n")).good();
+        Case::new(format!("{MINIMAL_CONFIG}[sequence]\n{good}\n")).good();
     }
-    // A camera alone has neither range nor sampling, and a stride under every profile.
+    // A camera without a dataset accepts a stride under every profile, but neither range nor sampling.
     let camera = "[output]\npath = \"o\"\n[camera]\ndevice = \"0\"\n[sequence]\n";
     for (key, value) in [("sampling", "uniform"), ("frame_range", "whole")] {
         let case = Case::new(format!("{camera}{key} = \"{value}\"\n"));
@@ -379,7 +379,7 @@ fn options_of_a_sequence_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn what_the_user_must_say_is_asked_for() {
+fn missing_required_settings_are_named() {
     let case = Case::new("");
     let path = case.path().display().to_string();
     let message = case.refused(&[
@@ -389,7 +389,7 @@ fn what_the_user_must_say_is_asked_for() {
         &path,
     ]);
     assert_eq!(message.lines().count(), 2, "{message}");
-    // Without any file.
+    // Without any config file.
     let message = load(&Sources::default()).unwrap_err().to_string();
     assert!(
         message.contains("/etc/handloom/handloom.toml (does not exist): dataset.path"),
@@ -405,7 +405,7 @@ fn what_the_user_must_say_is_asked_for() {
 }
 
 #[test]
-fn all_problems_are_told_at_once_in_order() {
+fn all_problems_are_reported_at_once_in_order() {
     let text = "[sequence]\nnum_hands = 3\n[sequence2]\n[run]\nworkers = 0\ndecodr = 1\n";
     let message = Case::new(text)
         .env("HANDLOOM_RUN_WORKERS", "many")
@@ -432,7 +432,7 @@ fn all_problems_are_told_at_once_in_order() {
 
 #[test]
 fn unknown_names_are_refused_with_the_nearest() {
-    for (name, says) in [
+    for (name, expected) in [
         (
             "HANDLOOM_MQTT_ULR",
             "HANDLOOM_MQTT_ULR: this variable is not known; did you mean HANDLOOM_MQTT_URL?",
@@ -446,9 +446,11 @@ fn unknown_names_are_refused_with_the_nearest() {
         ("HANDLOOM_", "HANDLOOM_SECTION_KEY"),
         ("HANDLOOM_COLOUR_OF_THE_SKY", "HANDLOOM_SECTION_KEY"),
     ] {
-        Case::new(LEAST).env(name, "1").refused(&[says]);
+        Case::new(MINIMAL_CONFIG)
+            .env(name, "1")
+            .refused(&[expected]);
     }
-    for (text, says) in [
+    for (text, expected) in [
         (
             "run.worker=2",
             "--set run.worker: run.worker is not known; did you mean workers?",
@@ -463,9 +465,9 @@ fn unknown_names_are_refused_with_the_nearest() {
         ("gpu=1", "run.accelerator = \"require:litert:gpu\""),
         ("run.workers", "--set run.workers: write section.key=value"),
     ] {
-        Case::new(LEAST).set(text).refused(&[says]);
+        Case::new(MINIMAL_CONFIG).set(text).refused(&[expected]);
     }
-    Case::new(LEAST)
+    Case::new(MINIMAL_CONFIG)
         .env("HANDLOOM_LOG", "info")
         .env("HANDLOOM_LOG_LEVEL", "warn")
         .refused(&["HANDLOOM_LOG and HANDLOOM_LOG_LEVEL both set log.level"]);
@@ -474,7 +476,7 @@ fn unknown_names_are_refused_with_the_nearest() {
 #[test]
 fn files_that_are_none_are_named() {
     let folder = test_support::scratch();
-    let check = |path: PathBuf, says: &str| {
+    let check = |path: PathBuf, expected: &str| {
         let sources = Sources {
             file: Some(path.clone()),
             ..Sources::default()
@@ -482,7 +484,7 @@ fn files_that_are_none_are_named() {
         let message = load(&sources).unwrap_err().to_string();
         let path = path.display().to_string();
         assert!(
-            message.contains(&path) && message.contains(says),
+            message.contains(&path) && message.contains(expected),
             "{message}"
         );
     };

@@ -1,4 +1,4 @@
-//! The examples, run as they stand; but the broker's name and port are those of one that the test starts.
+//! Runs the examples unchanged, except for the broker's name and port: the test starts its own broker.
 
 use super::pages::{MODELS, README, SYSTEMD};
 use test_support::broker::Broker;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// Where the demo and the plain examples have run.
+/// The folder in which the demo and the plain examples ran.
 pub(crate) static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = test_support::target_tmp().join("readme");
     if folder.exists() {
@@ -83,10 +83,10 @@ fn the_examples_with_a_broker_run() {
         )
     };
     let config = absolute(absolute(config, "demo-out"), "service-out");
-    // As the example before it ran.
+    // The example before it ran with `auto`, too.
     let auto = [("HANDLOOM_RUN_ACCELERATOR", "auto")];
     let mut daemon = Daemon::start_with(&folder.join("daemon.toml"), &config, &[], &auto);
-    // The broker still has the last messages of the example before.
+    // The broker still retains the last messages of the example before.
     let listener = Listener::start(port, &["handloom/pi-1/status"]);
     eventually("the daemon is online", || {
         let messages = listener.on("handloom/pi-1/status");
@@ -102,6 +102,6 @@ fn the_examples_with_a_broker_run() {
     ] {
         assert!(stdout.contains(text), "no {text} in {stdout}");
     }
-    daemon.until("the job done", |daemon| daemon.phases("idle") > 0);
+    daemon.until("the job is done", |daemon| daemon.phases("idle") > 0);
     assert_eq!(daemon.stop(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! The documentation: its examples run, its commands parse, its links resolve, and what it says of the numbers holds.
+//! The documentation: examples run, commands parse, links resolve, and the description of the numbers is correct.
 
 mod examples;
 mod numbers;

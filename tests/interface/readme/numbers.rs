@@ -1,4 +1,4 @@
-//! What the README says of the 126 numbers holds, and its recipe sorts hands by side.
+//! The README's description of the 126 numbers is correct, and its recipe sorts hands by side.
 
 use super::examples::FOLDER;
 use super::pages::README;
@@ -10,7 +10,7 @@ use ndarray::Array2;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-use test_support::say;
+use test_support::print_note;
 
 const LENGTH: usize = 32;
 const SLOT: usize = 63;
@@ -20,7 +20,7 @@ fn index(slot: usize, landmark: usize, axis: usize) -> usize {
     slot * 63 + landmark * 3 + axis
 }
 
-/// x and y about the wrist, in units of wrist → middle knuckle.
+/// x and y relative to the wrist, in units of the distance wrist → middle knuckle.
 fn normalized(hand: &[[f32; 3]; 21], width: f32, height: f32) -> Vec<[f32; 2]> {
     let at = |p: &[f32; 3]| [(p[0] - hand[0][0]) * width, (p[1] - hand[0][1]) * height];
     let [x, y] = at(&hand[9]);
@@ -128,7 +128,7 @@ fn row() -> BatchRow {
     }
 }
 
-/// The slots of the left and the right hand, as the README's text has it.
+/// The slots of the left and the right hand, as the README describes them.
 fn slots(record: &FrameRecord) -> [Option<usize>; 2] {
     let (side, score) = (record.handedness, record.handedness_score);
     let mut slots = [None; 2];
@@ -151,10 +151,10 @@ fn python(folder: &Path, script: &str) -> std::io::Result<Output> {
 #[test]
 fn the_recipe_sorts_hands_by_side() {
     let examples = README.examples("run with numpy", "python");
-    assert_eq!(examples.len(), 1, "the README has lost its recipe");
+    assert_eq!(examples.len(), 1, "the README must have one recipe");
     let folder = tempfile::tempdir().unwrap();
     if !python(folder.path(), "import numpy").is_ok_and(|o| o.status.success()) {
-        say("SKIPPED: python3 with numpy is not there");
+        print_note("SKIPPED: python3 with numpy is not installed");
         return;
     }
     let out = folder.path().join("out");

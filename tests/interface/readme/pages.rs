@@ -1,4 +1,4 @@
-//! The pages of the repository, and the little of Markdown that the tests need.
+//! The pages of the repository, and the Markdown parsing that the tests need.
 
 use std::path::Path;
 
@@ -108,7 +108,7 @@ impl Page {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// What stands in `backticks`, each on one line.
+    /// The texts in `backticks`, each on one line.
     pub(crate) fn spans(&self) -> Vec<String> {
         let paragraphs = self.prose();
         let paragraphs = paragraphs.split("\n\n");
@@ -128,7 +128,7 @@ impl Page {
             .collect()
     }
 
-    /// The names by which links can point at its headings.
+    /// The anchors of its headings.
     pub(crate) fn anchors(&self) -> Vec<String> {
         let prose = self.prose();
         let headings = prose.lines().filter(|line| line.starts_with('#'));
@@ -144,8 +144,8 @@ impl Page {
     }
 }
 
-/// The simple commands of a shell text, each as its words. Quotes group, comments and redirections are left out;
-/// nothing is expanded.
+/// The simple commands of a shell text, each as its words. Quotes group words. Comments and redirections are left
+/// out. Nothing is expanded.
 pub(crate) fn commands(shell: &str) -> Vec<Vec<String>> {
     let shell = shell.replace("\\\n", " ");
     let mut commands = vec![Vec::new()];

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Pages whose flags are all ours.
+/// Pages that name only Handloom's flags.
 const OURS: [Page; 4] = [README, DATA, MODELS, SYSTEMD];
 
 #[test]
@@ -43,7 +43,7 @@ fn links_resolve() {
                 aim.anchors()
             );
         }
-        // The package's copies are rewritten line by line.
+        // A link stays on one line: the package's copies are rewritten line by line.
         for line in page.prose().lines() {
             let (opened, closed) = (line.matches('[').count(), line.matches("](").count());
             assert!(opened >= closed, "{}: a broken link: {line}", page.path);
@@ -93,7 +93,7 @@ fn commands_parse() {
                 let Err(error) = Cli::try_parse_from(&words[at..]) else {
                     continue;
                 };
-                // A mention need not have all arguments, nor its last flag a value but a name for one.
+                // A mention may omit arguments, and its last flag may have a placeholder as its value.
                 let is_open = |word: &String| {
                     word.starts_with("--") || word.chars().all(|c| c.is_ascii_uppercase())
                 };
@@ -153,7 +153,7 @@ fn config_keys_exist() {
                 continue;
             };
             let key = key.split(" = ").next().unwrap();
-            // The file run.json is no key of [run].
+            // `run.json` is a file, not a key of `[run]`.
             if sections.contains(section) && is_key(key) && key != "json" {
                 assert!(
                     known.contains(&(section, key)),
@@ -189,7 +189,7 @@ fn components_of_faults_are_all_listed() {
     let mut all = COMPONENTS;
     all.sort_unstable();
     assert_eq!(listed, all);
-    // What the program calls itself in a fault is one of them.
+    // Each component that the source gives to a fault is one of them.
     let mut source = String::new();
     read_all(&root().join("src"), &mut source);
     for place in ["component: \"", ".fault(\""] {
@@ -219,7 +219,7 @@ fn quoted_messages_are_those_of_the_program() {
                 let text = if is_json { text } else { message };
                 assert!(
                     source.contains(text.trim_matches('"')),
-                    "{}: the program never says `{message}`",
+                    "{}: the program never prints `{message}`",
                     page.path
                 );
                 count += 1;
@@ -229,7 +229,7 @@ fn quoted_messages_are_those_of_the_program() {
     }
 }
 
-/// Appends all files below `folder`, with strings that go over several lines on one.
+/// Appends all files below `folder`. Joins strings that span several lines.
 fn read_all(folder: &Path, to: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

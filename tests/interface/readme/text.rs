@@ -7,10 +7,10 @@ use std::path::Path;
 const LINE_CHARS_MAX: usize = 118;
 const README_LINES_MAX: usize = 220;
 
-/// Folders with pages of ours, besides the root.
+/// Folders with our pages, besides the root.
 const FOLDERS: [&str; 5] = ["cross", "models", "src", "systemd", "tests"];
 
-/// Phrases that plain English does without.
+/// Phrases that plain English avoids.
 const UNPLAIN: [&str; 7] = [
     "is told",
     "goes on",
@@ -67,7 +67,7 @@ fn pages_in(folder: &Path, is_deep: bool) -> Vec<String> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            // Not ours, and not in the repository.
+            // Fetched models have pages that are not ours and not in the repository.
             if is_deep && !path.ends_with("models/fetched") {
                 found.extend(pages_in(&path, is_deep));
             }

@@ -1,4 +1,4 @@
-//! What lies in the way of an export: folders that overlap, a label map that is gone, a clip that a format cannot hold.
+//! Faults of an export: overlapping folders, a missing label map, a clip that a format cannot hold.
 
 use super::{GLOSSES, clip, export, tree, write_results};
 use handloom::sequence::FrameRecord;
@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
-use test_support::{Dice, scratch};
+use test_support::{TestRng, scratch};
 
 fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -31,7 +31,7 @@ fn the_files_lie_outside_the_results() {
     ] {
         export(&out, "npy", &folder.path().join(dest), &[])
             .ends(64)
-            .says(&["stays unchanged", "choose a folder elsewhere"]);
+            .stderr_contains(&["stays unchanged", "choose a folder elsewhere"]);
     }
     assert_eq!(tree(&out), before);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
@@ -52,7 +52,7 @@ fn a_label_map_that_the_job_wrote_must_be_there() {
         let mut named = plain.clone();
         named[key] = record;
         fs::write(&run, named.to_string()).unwrap();
-        export(&out, "npy", &dest, &[]).ends(65).says(&[
+        export(&out, "npy", &dest, &[]).ends(65).stderr_contains(&[
             "label_map.json is missing or has changed",
             "run the job again",
         ]);
@@ -67,10 +67,10 @@ fn a_clip_that_asl_signs_cannot_number_is_left_out_and_named() {
     let folder = scratch();
     let (out, dest) = (folder.path().join("out"), folder.path().join("dest"));
     write_results(&out, 3);
-    // One batch again, with a clip of 32768 frames, whose last index is 32768.
+    // Rewrites one batch with a clip of 32768 frames. Its last index is 32768.
     let length = 1 << 15;
-    let mut dice = Dice::new(7);
-    let mut rows: Vec<_> = (0..3).map(|n| clip(n, &mut dice).1).collect();
+    let mut rng = TestRng::new(7);
+    let mut rows: Vec<_> = (0..3).map(|n| clip(n, &mut rng).1).collect();
     rows[1].frames = (1..=length).map(|n| FrameRecord::of(n, &[])).collect();
     let length = rows[1].frames.len();
     for row in &mut rows {
@@ -81,7 +81,7 @@ fn a_clip_that_asl_signs_cannot_number_is_left_out_and_named() {
     write_batch(&out, 0, &rows, &GLOSSES.map(Arc::from), length).unwrap();
     let run = export(&out, "asl-signs", &dest, &[])
         .ends(0)
-        .says(&["\"id/1\" has 32768 frames", "left out"]);
+        .stderr_contains(&["\"id/1\" has 32768 frames", "left out"]);
     assert_eq!(run.event("done")["clips"], 2);
     assert_eq!(run.event("done")["left_out"], 1);
     let dataset = read_json(&dest.join("dataset.json"));
@@ -100,7 +100,7 @@ fn a_clip_that_asl_signs_cannot_number_is_left_out_and_named() {
     export(&out, "asl-signs", &dest, &[])
         .ends(0)
         .event("was_done");
-    // Other formats hold it.
+    // Other formats can hold the clip.
     let run = export(&out, "npy", &folder.path().join("npy"), &[]).ends(0);
     assert_eq!(run.event("done")["clips"], 3);
 }

@@ -1,4 +1,4 @@
-//! Reads each format back with a reader of its own and compares it with the clips.
+//! Reads each format back with an independent reader and compares it with the clips.
 
 use super::{Clip, GLOSSES, RESULTS, bits, exported};
 use arrow_array::cast::AsArray;
@@ -108,7 +108,7 @@ fn npy_files_hold_the_clips() {
         assert_eq!(shape, [clip.hands.len(), 42, 3]);
         assert_eq!(bits(&values), clip.values(), "{}", clip.key);
     }
-    // The fixture has what it is for.
+    // The fixture has frames with two hands of one side.
     let same_side = RESULTS
         .clips
         .iter()
@@ -269,7 +269,7 @@ fn check_row(rows: &RecordBatch, row: usize, clip: &Clip) {
     for size in [2, 21, 3] {
         let inner = landmarks.as_fixed_size_list();
         assert_eq!(inner.value_length(), size);
-        // The child of a slice is the whole child.
+        // A sliced list keeps its whole child array.
         let from = inner.value_offset_at(0);
         landmarks = inner.values().slice(from, inner.len() * size as usize);
     }

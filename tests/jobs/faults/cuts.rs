@@ -1,34 +1,34 @@
-//! Where a job is cut, and what had been promised by then.
+//! The states that a power cut may leave during a job, and what the job had reported by then.
 
 use super::Op;
 use super::disk::{Disk, Loss, State};
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
-use test_support::Dice;
+use test_support::TestRng;
 
-/// What was promised up to some moment.
+/// What the job reported up to some moment. All of it must survive a power cut.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Promise {
-    /// Clips that were said to be recorded.
+    /// Clips reported as recorded.
     pub(crate) recorded: BTreeSet<String>,
-    /// Clips that are among those when the job says that it goes on.
+    /// Clips that count as recorded once the job reports that it resumes.
     pub(crate) known: BTreeSet<String>,
-    /// The job was said to be done.
+    /// The job was reported as done.
     pub(crate) is_done: bool,
 }
 
-/// A state that a cut may leave.
-pub(crate) struct Cut {
+/// A disk state that a power cut may leave.
+pub(crate) struct PowerCut {
     pub(crate) state: State,
-    /// The latest moment that leaves it, which is when most is promised.
+    /// The latest moment at which a cut leaves this state; most is promised then.
     pub(crate) moment: String,
-    /// Whether all unsynced content was lost at some moment that leaves it.
+    /// Whether some cut that leaves this state loses all unsynced content.
     pub(crate) is_heavy: bool,
     pub(crate) promise: Promise,
 }
 
-/// A disk on which the program goes on.
+/// A disk on which the program is started again.
 pub(crate) struct Start {
     pub(crate) disk: Disk,
     pub(crate) moment: String,
@@ -36,8 +36,8 @@ pub(crate) struct Start {
 }
 
 impl Promise {
-    pub(crate) fn hear(&mut self, op: &Op) {
-        if let Op::Say { text } = op {
+    pub(crate) fn receive(&mut self, op: &Op) {
+        if let Op::Print { text } = op {
             self.recorded.extend(named(text, "clip recorded"));
             if text.contains("\"event\":\"resume\"") {
                 self.recorded.extend(self.known.iter().cloned());
@@ -47,19 +47,19 @@ impl Promise {
     }
 }
 
-/// The distinct states that cuts during `ops` leave, after each and in the middle of each write, and how many were
-/// built for them.
+/// Returns the distinct states that power cuts leave after each of `ops` and in the middle of each write, and how
+/// many states were built to find them.
 pub(crate) fn cuts(
     after: &str,
     mut disk: Disk,
     mut promise: Promise,
     ops: &[Op],
     losses: &[Loss],
-) -> (Vec<Cut>, usize) {
-    let (mut cuts, mut known, mut built) = (Vec::<Cut>::new(), HashMap::new(), 0);
+) -> (Vec<PowerCut>, usize) {
+    let (mut cuts, mut known, mut built) = (Vec::<PowerCut>::new(), HashMap::new(), 0);
     let mut add = |disk: &Disk, promise: &Promise, moment: &dyn Fn() -> String| {
         for loss in losses {
-            let state = disk.after(*loss, &mut Dice::new(built));
+            let state = disk.after(*loss, &mut TestRng::new(built));
             built += 1;
             let mut hasher = DefaultHasher::new();
             state.hash(&mut hasher);
@@ -68,7 +68,7 @@ pub(crate) fn cuts(
             match known.entry(hasher.finish()) {
                 Entry::Vacant(entry) => {
                     entry.insert(cuts.len());
-                    cuts.push(Cut {
+                    cuts.push(PowerCut {
                         state,
                         moment,
                         is_heavy,
@@ -99,8 +99,8 @@ pub(crate) fn cuts(
             });
         }
         disk.apply(op);
-        promise.hear(op);
-        if op.changes() || matches!(op, Op::Say { .. }) {
+        promise.receive(op);
+        if op.changes() || matches!(op, Op::Print { .. }) {
             add(&disk, &promise, &|| format!("after op {n}, {}", op.brief()));
         }
     }
@@ -108,34 +108,34 @@ pub(crate) fn cuts(
     (cuts, built)
 }
 
-/// `count` disks, by turns after a kill, when what was not synced is still unsynced, and after a cut.
+/// Returns `count` disks, alternately after a kill (unsynced changes stay pending) and after a power cut.
 pub(crate) fn starts(
     mut disk: Disk,
     mut promise: Promise,
     ops: &[Op],
-    cuts: &[Cut],
+    cuts: &[PowerCut],
     count: usize,
-    dice: &mut Dice,
+    rng: &mut TestRng,
 ) -> Vec<Start> {
     let mut killed = Vec::new();
     for (n, op) in ops.iter().enumerate() {
         disk.apply(op);
-        promise.hear(op);
+        promise.receive(op);
         if op.changes() {
             let mut disk = disk.clone();
-            disk.let_go();
+            disk.close_all();
             let start = Start {
                 disk,
                 moment: format!("killed after op {n}, {}", op.brief()),
                 promise: promise.clone(),
             };
-            killed.push((!is_telling(ops, n), dice.below(1 << 30), start));
+            killed.push((!is_error_prone(ops, n), rng.below(1 << 30), start));
         }
     }
-    killed.sort_by_key(|(is_dull, chance, _)| (*is_dull, *chance));
+    killed.sort_by_key(|(is_ordinary, chance, _)| (*is_ordinary, *chance));
     let mut chosen = Vec::new();
     for (_, _, start) in killed {
-        let cut = &cuts[dice.below(cuts.len())];
+        let cut = &cuts[rng.below(cuts.len())];
         chosen.push(start);
         chosen.push(Start {
             disk: Disk::new(&cut.state),
@@ -147,10 +147,10 @@ pub(crate) fn starts(
     chosen
 }
 
-/// Whether a kill after op `n` is one that a program easily forgets: between a change of names and its sync, or between
-/// a record and its sync.
-fn is_telling(ops: &[Op], n: usize) -> bool {
-    let is_promised = |op: &Op| matches!(op, Op::Say { text } if text.contains("clip recorded"));
+/// Whether a kill after op `n` hits a case that programs often get wrong: between a change of names and its sync, or
+/// between a record and its sync.
+fn is_error_prone(ops: &[Op], n: usize) -> bool {
+    let is_promised = |op: &Op| matches!(op, Op::Print { text } if text.contains("clip recorded"));
     match (&ops[n], &ops[n + 1..]) {
         (Op::MakeFolder { .. } | Op::Remove { .. }, _) => true,
         (_, [Op::Sync { .. }, next, ..]) => is_promised(next),
@@ -158,17 +158,17 @@ fn is_telling(ops: &[Op], n: usize) -> bool {
     }
 }
 
-/// All of them, those first that lose most, each kind in an order by chance.
-pub(crate) fn by_weight<'a>(cuts: &'a [Cut], dice: &mut Dice) -> Vec<&'a Cut> {
-    let mut order: Vec<(bool, usize, &Cut)> = cuts
+/// All cuts in random order; those that lose all unsynced content come first.
+pub(crate) fn by_weight<'a>(cuts: &'a [PowerCut], rng: &mut TestRng) -> Vec<&'a PowerCut> {
+    let mut order: Vec<(bool, usize, &PowerCut)> = cuts
         .iter()
-        .map(|cut| (!cut.is_heavy, dice.below(1 << 30), cut))
+        .map(|cut| (!cut.is_heavy, rng.below(1 << 30), cut))
         .collect();
     order.sort_by_key(|(is_light, chance, _)| (*is_light, *chance));
     order.into_iter().map(|(_, _, cut)| cut).collect()
 }
 
-/// The clips that `log` says were `what`.
+/// The ids of the clips in those lines of `log` that contain `what`.
 pub(crate) fn named(log: &str, what: &str) -> Vec<String> {
     let lines = log.lines().filter(|l| l.contains(what));
     lines

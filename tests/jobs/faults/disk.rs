@@ -1,27 +1,27 @@
-//! A disk on paper: what was done to it, what of that is safe, and what a power cut may leave.
+//! A simulated disk: the changes made to it, which of them are synced, and what a power cut may leave.
 
 use super::Op;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use test_support::Dice;
+use test_support::TestRng;
 
 /// Folders and files below a root, by relative path; a folder has no content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct State(pub(crate) BTreeMap<String, Option<Arc<Vec<u8>>>>);
 
-/// What a cut takes. Synced content and names always stay.
+/// What a power cut loses. Synced content and names always survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// All that was not synced. Stricter than ext4, where the sync of a new file keeps its name too.
+    /// Everything unsynced. This is stricter than ext4, where syncing a new file also keeps its name.
     All,
-    /// Content that was not synced; names reached the medium in order. The classic empty file after a rename.
+    /// Unsynced content; names reached the medium in order. This leaves the classic empty file after a rename.
     Data,
-    /// Names that were not synced; content reached the medium.
+    /// Unsynced names; content reached the medium.
     Names,
-    /// By chance each unsynced change of content, and in each folder the names from some moment on. The
-    /// ledger's shared-memory file is there, full of rubbish.
+    /// Random unsynced changes of content and, in each folder, all changes of names from a random moment on. The
+    /// ledger's shared-memory file exists and holds random bytes.
     Some,
     /// Nothing: the process was killed, or the cut came late.
     Nothing,
@@ -49,7 +49,7 @@ enum Change {
     Truncate(usize),
 }
 
-/// A name goes, or points to something else, or both at once.
+/// A change of names in a folder: a name disappears, a name points to another node, or both at once (a rename).
 #[derive(Clone, Debug)]
 struct Naming {
     goes: Option<String>,
@@ -72,7 +72,7 @@ struct File {
     unsynced: Vec<Change>,
 }
 
-/// What was done below a root, in order.
+/// The folders and files below a root, with their unsynced changes in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
     folders: Vec<Folder>,
@@ -81,11 +81,11 @@ pub(crate) struct Disk {
 }
 
 const ROOT: usize = 0;
-/// Not safe by design and rebuilt at the next start.
+/// Suffix of SQLite's shared-memory file, which is unsafe by design and rebuilt at the next start.
 const SHARED_MEMORY: &str = "-shm";
 
 impl State {
-    /// All below `root`.
+    /// Reads everything below `root`.
     pub(crate) fn read(root: &Path) -> Self {
         fn walk(folder: &Path, prefix: &str, into: &mut State) {
             for entry in fs::read_dir(folder).unwrap() {
@@ -150,7 +150,7 @@ impl Change {
 }
 
 impl Disk {
-    /// A disk that safely holds `state`.
+    /// A disk on which all of `state` is synced.
     pub(crate) fn new(state: &State) -> Self {
         let mut disk = Self {
             folders: vec![Folder::default()],
@@ -220,7 +220,6 @@ impl Disk {
         file.unsynced.push(change);
     }
 
-    /// Does it.
     pub(crate) fn apply(&mut self, op: &Op) {
         match op {
             Op::Open {
@@ -230,7 +229,7 @@ impl Disk {
                 empties,
             } => {
                 let node = self.find(path).unwrap_or_else(|| {
-                    assert!(creates, "{path} is opened and was never made");
+                    assert!(creates, "{path} is opened but was never created");
                     let node = self.new_file(Vec::new());
                     let (folder, name) = self.locate(path);
                     self.name(folder, None, Some((name, node)));
@@ -276,32 +275,32 @@ impl Disk {
                 let (folder, name) = self.locate(path);
                 self.name(folder, None, Some((name, node)));
             }
-            Op::Say { .. } => {}
+            Op::Print { .. } => {}
         }
     }
 
-    /// The process is gone; what it left in memory may still reach the medium.
-    pub(crate) fn let_go(&mut self) {
+    /// Closes all files, as when the process ends. Unsynced changes may still reach the medium.
+    pub(crate) fn close_all(&mut self) {
         self.open.clear();
     }
 
-    /// What is there after a cut.
-    pub(crate) fn after(&self, loss: Loss, dice: &mut Dice) -> State {
+    /// The state after a power cut with this loss.
+    pub(crate) fn after(&self, loss: Loss, rng: &mut TestRng) -> State {
         let is_settled = self.folders.iter().all(|f| f.unsynced.is_empty())
             && self.files.iter().all(|f| f.unsynced.is_empty());
         let loss = if is_settled { Loss::Nothing } else { loss };
         let mut state = State::default();
-        self.walk(ROOT, "", loss, dice, &mut state);
+        self.walk(ROOT, "", loss, rng, &mut state);
         state
     }
 
-    fn walk(&self, folder: usize, prefix: &str, loss: Loss, dice: &mut Dice, into: &mut State) {
+    fn walk(&self, folder: usize, prefix: &str, loss: Loss, rng: &mut TestRng, into: &mut State) {
         let folder = &self.folders[folder];
         let names = match loss {
             Loss::All | Loss::Names => folder.synced.clone(),
             Loss::Data | Loss::Nothing => folder.now.clone(),
             Loss::Some => {
-                let kept = dice.below(folder.unsynced.len() + 1);
+                let kept = rng.below(folder.unsynced.len() + 1);
                 let mut names = folder.synced.clone();
                 folder.unsynced[..kept]
                     .iter()
@@ -314,7 +313,7 @@ impl Disk {
             match node {
                 Node::Folder(below) => {
                     into.0.insert(path.clone(), None);
-                    self.walk(below, &format!("{path}/"), loss, dice, into);
+                    self.walk(below, &format!("{path}/"), loss, rng, into);
                 }
                 Node::File(file) => {
                     let file = &self.files[file];
@@ -323,13 +322,13 @@ impl Disk {
                         Loss::Names | Loss::Nothing => file.now.clone(),
                         Loss::Some => {
                             let mut content = file.synced.clone();
-                            let kept = file.unsynced.iter().filter(|_| dice.below(2) == 0);
+                            let kept = file.unsynced.iter().filter(|_| rng.below(2) == 0);
                             kept.for_each(|c| c.apply(&mut content));
                             content
                         }
                     };
                     if loss == Loss::Some && name.ends_with(".sqlite") {
-                        let rubbish = (0..1 << 15).map(|_| dice.byte()).collect();
+                        let rubbish = (0..1 << 15).map(|_| rng.byte()).collect();
                         into.0
                             .insert(format!("{path}{SHARED_MEMORY}"), Some(Arc::new(rubbish)));
                     }

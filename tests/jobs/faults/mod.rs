@@ -1,9 +1,9 @@
-//! Faults under the store: recording what the program does to its output folder, and what a power cut leaves of it.
+//! Storage faults: records what the program does to its output folder and computes what a power cut leaves of it.
 
 pub(crate) mod cuts;
 pub(crate) mod disk;
-pub(crate) mod look;
-pub(crate) mod scene;
+pub(crate) mod inspect;
+pub(crate) mod sweep;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use test_support::DEADLINE;
 
-/// Something that the program did below the recorded folder, or said.
+/// A call of the program below the recorded folder, or text that it printed.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Open {
@@ -46,27 +46,27 @@ pub(crate) enum Op {
     MakeFolder {
         path: String,
     },
-    Say {
+    Print {
         text: String,
     },
 }
 
 impl Op {
-    /// In a word, for messages.
+    /// A short form for messages.
     pub(crate) fn brief(&self) -> String {
         match self {
             Self::Write { fd, at, bytes } => {
                 format!("write of {} bytes at {at} to {fd}", bytes.len())
             }
-            Self::Say { text } => format!("say {:?}", text.trim_end()),
+            Self::Print { text } => format!("print {:?}", text.trim_end()),
             other => format!("{other:?}"),
         }
     }
 
-    /// Whether the disk is another one after it.
+    /// Whether the call changes the disk.
     pub(crate) fn changes(&self) -> bool {
         match self {
-            Self::Close { .. } | Self::Say { .. } => false,
+            Self::Close { .. } | Self::Print { .. } => false,
             Self::Open {
                 creates, empties, ..
             } => *creates || *empties,
@@ -75,7 +75,7 @@ impl Op {
     }
 }
 
-/// How a recorded run of the program went.
+/// The outcome of a recorded run.
 pub(crate) struct Recorded {
     /// `None` when a signal ended it.
     pub(crate) code: Option<i32>,
@@ -121,7 +121,7 @@ pub(crate) fn recorder() -> &'static Path {
     MADE.get_or_init(|| {
         let made = test_support::target_tmp().join("record.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jobs/faults/record.c");
-        // Beside its place first: another run of the tests may be using it.
+        // Compiled under another name, then renamed: another test run may be using the library.
         let fresh = made.with_extension(std::process::id().to_string());
         let compiled = Command::new("cc")
             .args([
@@ -183,8 +183,8 @@ fn parse(log: &[u8]) -> Vec<Op> {
             },
             "remove" => Op::Remove { path: text(path) },
             "folder" => Op::MakeFolder { path: text(path) },
-            "say" => Op::Say { text: text(data) },
-            other => panic!("the record says {other}"),
+            "say" => Op::Print { text: text(data) },
+            other => panic!("unknown entry in the record: {other}"),
         });
     }
     ops

@@ -1,6 +1,6 @@
-//! The second place for the results, through the daemon.
+//! The daemon's mirror: the second copy of the results.
 
-use super::rig::{Disk, Rig, fixture, make_dataset, within};
+use super::harness::{Disk, Harness, fixture, make_dataset, within};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 use test_support::scratch;
 
-/// Longer than the mirror's own patience.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Longer than the mirror's retry interval.
+const TIMEOUT: Duration = Duration::from_mins(2);
 const FILES: [&str; 4] = [
     "label_map.json",
     "manifest.jsonl",
@@ -17,7 +17,7 @@ const FILES: [&str; 4] = [
     "wlasl_landmarks.npz",
 ];
 
-/// Every line of the list is true, by the tool that users have.
+/// Checks every line of the list with `sha256sum`, as users do.
 #[track_caller]
 fn check_sums(mirror: &Path) {
     let checked = Command::new("sha256sum")
@@ -28,7 +28,7 @@ fn check_sums(mirror: &Path) {
     assert!(checked.status.success(), "{checked:?}");
 }
 
-/// What is listed, with its bytes.
+/// The listed files, with their bytes in `folder`.
 fn listed(folder: &Path, mirror: &Path) -> BTreeMap<String, Vec<u8>> {
     let sums = fs::read_to_string(mirror.join("SHA256SUMS")).unwrap_or_default();
     let names = sums
@@ -42,9 +42,9 @@ fn listed(folder: &Path, mirror: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// The mirror has all that the output folder has, and its list is true.
+/// Checks that the mirror has all files of the output folder, and that its list is right.
 #[track_caller]
-fn is_whole(out: &Path, mirror: &Path) {
+fn assert_mirror_complete(out: &Path, mirror: &Path) {
     check_sums(mirror);
     let mut names: Vec<String> = FILES.map(str::to_owned).to_vec();
     for entry in fs::read_dir(out.join("batches")).unwrap() {
@@ -57,8 +57,8 @@ fn is_whole(out: &Path, mirror: &Path) {
     assert_eq!(copies, listed(out, mirror));
 }
 
-fn start(folder: &Path, dataset: &Path, out: &Path, mirror: &Path, args: &[&str]) -> Rig {
-    Rig::start_with(folder, dataset, out, args, |text| {
+fn start(folder: &Path, dataset: &Path, out: &Path, mirror: &Path, args: &[&str]) -> Harness {
+    Harness::start_with(folder, dataset, out, args, |text| {
         text.replace(
             "batch_size = 3",
             &format!("batch_size = 3\nmirror = \"{}\"", mirror.display()),
@@ -72,49 +72,47 @@ fn what_is_sealed_arrives_while_the_job_runs() {
     let [dataset, out, mirror] = ["dataset", "out", "mirror"].map(|n| folder.path().join(n));
     make_dataset(&dataset, 16, 24, "00");
     fs::create_dir(&mirror).unwrap();
-    let rig = start(folder.path(), &dataset, &out, &mirror, &[]);
+    let harness = start(folder.path(), &dataset, &out, &mirror, &[]);
     let first = mirror.join("batches/00000.npz");
-    within(PATIENCE, "the first batch", || first.exists());
+    within(TIMEOUT, "the first batch", || first.exists());
     assert!(
-        !rig.daemon.log().contains("the job is done"),
+        !harness.daemon.log().contains("the job is done"),
         "{}",
-        rig.daemon.log()
+        harness.daemon.log()
     );
-    rig.wait_log("the job is done", 1);
-    within(PATIENCE, "the last file", || {
+    harness.wait_log("the job is done", 1);
+    within(TIMEOUT, "the last file", || {
         mirror.join("run.json").exists()
     });
-    within(PATIENCE, "its line", || {
-        listed(&mirror, &mirror).len() == 10
-    });
-    is_whole(&out, &mirror);
-    assert!(rig.faults("mirror").is_empty());
-    // The first clip gives way to another, and the last two go: one batch is changed, one is gone.
+    within(TIMEOUT, "its line", || listed(&mirror, &mirror).len() == 10);
+    assert_mirror_complete(&out, &mirror);
+    assert!(harness.faults("mirror").is_empty());
+    // The first clip is replaced and the last two are removed: one batch changes, one disappears.
     let before = fs::read(&first).unwrap();
     fs::remove_file(dataset.join("videos/00.mp4")).unwrap();
     make_dataset(&dataset, 14, 24, "99");
-    rig.command("rescan", "again");
-    rig.wait_log("the job is done", 2);
-    assert_eq!(rig.replies("again"), ["accepted", "succeeded"]);
-    within(PATIENCE, "the same files", || {
+    harness.command("rescan", "again");
+    harness.wait_log("the job is done", 2);
+    assert_eq!(harness.replies("again"), ["accepted", "succeeded"]);
+    within(TIMEOUT, "the same files", || {
         let copies = listed(&mirror, &mirror);
         copies.len() == 9 && copies == listed(&out, &mirror)
     });
-    is_whole(&out, &mirror);
+    assert_mirror_complete(&out, &mirror);
     assert_ne!(fs::read(&first).unwrap(), before);
     assert!(!mirror.join("batches/00005.npz").exists());
-    assert!(rig.faults("mirror").is_empty());
+    assert!(harness.faults("mirror").is_empty());
 }
 
 #[test]
 fn a_mirror_that_is_away_holds_nothing_up() {
     let folder = scratch();
     let [out, mirror] = ["out", "mirror"].map(|n| folder.path().join(n));
-    let mut rig = start(folder.path(), &fixture().dataset, &out, &mirror, &[]);
-    rig.wait_log("the job is done", 1);
-    let waiting = rig.wait("health", "mirror_waiting", |h| h["mirror_waiting"] == 10);
+    let mut harness = start(folder.path(), &fixture().dataset, &out, &mirror, &[]);
+    harness.wait_log("the job is done", 1);
+    let waiting = harness.wait("health", "mirror_waiting", |h| h["mirror_waiting"] == 10);
     assert_eq!(waiting["outbox"], 0, "{waiting}");
-    let faults = rig.faults("mirror");
+    let faults = harness.faults("mirror");
     assert_eq!(faults.len(), 1, "{faults:?}");
     let reason = faults[0]["reason"].as_str().unwrap();
     assert!(
@@ -131,13 +129,13 @@ fn a_mirror_that_is_away_holds_nothing_up() {
     }
     assert!(!mirror.exists());
     fs::create_dir(&mirror).unwrap();
-    within(PATIENCE, "all files", || {
+    within(TIMEOUT, "all files", || {
         listed(&mirror, &mirror).len() == 10
     });
-    is_whole(&out, &mirror);
-    assert_eq!(rig.faults("mirror").len(), 1);
-    assert_eq!(rig.daemon.stop(), Some(0));
-    rig.is_as(fixture());
+    assert_mirror_complete(&out, &mirror);
+    assert_eq!(harness.faults("mirror").len(), 1);
+    assert_eq!(harness.daemon.stop(), Some(0));
+    harness.assert_matches(fixture());
 }
 
 #[test]
@@ -147,11 +145,11 @@ fn a_mirror_that_is_full_is_completed_later() {
     };
     let folder = scratch();
     let out = folder.path().join("out");
-    // To its end, and what the mirror can have, it has by then.
+    // When the job ends, the mirror holds the files that fit.
     let once = ["--once"];
-    let mut rig = start(folder.path(), &fixture().dataset, &out, disk.path(), &once);
-    assert_eq!(rig.daemon.wait(), Some(0), "{}", rig.daemon.log());
-    let faults = rig.faults("mirror");
+    let mut harness = start(folder.path(), &fixture().dataset, &out, disk.path(), &once);
+    assert_eq!(harness.daemon.wait(), Some(0), "{}", harness.daemon.log());
+    let faults = harness.faults("mirror");
     assert!(!faults.is_empty() && faults.len() <= 3, "{faults:?}");
     let reason = faults[0]["reason"].as_str().unwrap();
     assert!(
@@ -161,17 +159,17 @@ fn a_mirror_that_is_full_is_completed_later() {
     check_sums(disk.path());
     let some = listed(disk.path(), disk.path());
     assert!(!some.is_empty() && some.len() < 10, "{:?}", some.keys());
-    rig.restart(&[]);
-    rig.wait("health", "mirror_waiting", |h| {
+    harness.restart(&[]);
+    harness.wait("health", "mirror_waiting", |h| {
         h["mirror_waiting"] == 10 - some.len()
     });
     disk.resize(64 << 20);
-    within(PATIENCE, "all files", || {
+    within(TIMEOUT, "all files", || {
         listed(disk.path(), disk.path()).len() == 10
     });
-    is_whole(&out, disk.path());
-    rig.wait("health", "mirror_waiting", |h| h["mirror_waiting"] == 0);
-    rig.is_as(fixture());
+    assert_mirror_complete(&out, disk.path());
+    harness.wait("health", "mirror_waiting", |h| h["mirror_waiting"] == 0);
+    harness.assert_matches(fixture());
 }
 
 #[test]
@@ -181,28 +179,28 @@ fn a_new_disk_leaves_the_mirror_of_the_old_one_alone() {
     make_dataset(&dataset, 7, 16, "00");
     fs::create_dir(&mirror).unwrap();
     let once = ["--once"];
-    let mut rig = start(folder.path(), &dataset, &out, &mirror, &once);
-    assert_eq!(rig.daemon.wait(), Some(0), "{}", rig.daemon.log());
-    is_whole(&out, &mirror);
+    let mut harness = start(folder.path(), &dataset, &out, &mirror, &once);
+    assert_eq!(harness.daemon.wait(), Some(0), "{}", harness.daemon.log());
+    assert_mirror_complete(&out, &mirror);
     let copy = || {
         let files = listed(&mirror, &mirror);
         let owner = fs::read(mirror.join("MIRROR_OF")).unwrap();
         (files, owner)
     };
     let before = copy();
-    // The output folder's disk has died, and the clips are not there yet.
+    // The disk of the output folder has failed, and the dataset is not there yet.
     fs::remove_dir_all(&out).unwrap();
     fs::rename(&dataset, folder.path().join("away")).unwrap();
-    rig.restart(&[]);
-    rig.wait_fault("dataset");
+    harness.restart(&[]);
+    harness.wait_fault("dataset");
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(copy(), before);
     check_sums(&mirror);
-    // Nor when the job is done anew, with fewer clips.
+    // The mirror stays the same when the job is done again with fewer clips.
     fs::remove_file(folder.path().join("away/videos/00.mp4")).unwrap();
     fs::rename(folder.path().join("away"), &dataset).unwrap();
-    rig.wait_log("the job is done", 2);
-    let fault = rig.wait_fault("mirror");
+    harness.wait_log("the job is done", 2);
+    let fault = harness.wait_fault("mirror");
     let reason = fault["reason"].as_str().unwrap();
     for words in [
         mirror.to_str().unwrap(),
@@ -211,19 +209,19 @@ fn a_new_disk_leaves_the_mirror_of_the_old_one_alone() {
     ] {
         assert!(reason.contains(words), "{reason}");
     }
-    rig.wait("health", "mirror_waiting", |h| {
+    harness.wait("health", "mirror_waiting", |h| {
         h["mirror_waiting"].as_u64() > Some(3)
     });
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(copy(), before);
     check_sums(&mirror);
-    // Another folder is filled.
+    // A new mirror folder is filled.
     let next = folder.path().join("next");
     fs::create_dir(&next).unwrap();
-    rig.reload(&mirror.display().to_string(), &next.display().to_string());
-    within(PATIENCE, "the new mirror", || {
+    harness.reload(&mirror.display().to_string(), &next.display().to_string());
+    within(TIMEOUT, "the new mirror", || {
         listed(&next, &next).contains_key("run.json")
     });
-    is_whole(&out, &next);
+    assert_mirror_complete(&out, &next);
     assert_eq!(copy(), before);
 }

@@ -1,10 +1,10 @@
-//! What the machine runs short of: room on the disk, a second medium, memory. The job waits, says so, and loses nothing.
+//! Shortages of the machine: disk space, a second medium, memory. The job waits, reports it, and loses nothing.
 //!
-//! A disk that fills up is a small tmpfs with ballast; without the right to mount one those tests say so and pass.
+//! A disk that fills up is a small tmpfs with ballast. Without the right to mount one, its tests are skipped.
 
 mod disk;
+mod harness;
 mod machine;
 mod mirror;
 mod process;
-mod rig;
 mod takes;

@@ -1,22 +1,22 @@
-//! `handloom process` on a disk that is full at every instant that there is.
+//! `handloom process` on a disk that is full at every possible moment.
 
-use super::rig::{Disk, PAGE, SETTINGS, check_ledger, read_once, small};
+use super::harness::{Disk, PAGE, SETTINGS, assert_no_clip_read_twice, check_ledger, small};
 use std::ffi::OsStr;
-use test_support::{digests, fates, handloom_with, process};
+use test_support::{digests, handloom_with, manifest_states, process};
 
 #[test]
-fn a_full_disk_ends_it_and_the_same_command_goes_on() {
+fn a_full_disk_ends_the_job_and_the_same_command_resumes() {
     let Some(disk) = Disk::mount(16 << 20) else {
         return;
     };
     let fixture = small();
     let out = disk.path().join("out");
     disk.fill(0);
-    // First no room at all, then a little more each time, so that every kind of write is the one that fails.
+    // No space at first, then a little more each time, so that every kind of write fails.
     let mut log = String::new();
     let mut failed = Vec::new();
     for pages in 1.. {
-        assert!(pages < 200, "it never comes to its end:\n{log}");
+        assert!(pages < 200, "the job never ends:\n{log}");
         let args: [&OsStr; 4] = [
             "process".as_ref(),
             fixture.dataset.as_ref(),
@@ -32,14 +32,14 @@ fn a_full_disk_ends_it_and_the_same_command_goes_on() {
         if run.code == Some(0) {
             break;
         }
-        let run = run.ends(74).says(&["df -h"]);
+        let run = run.ends(74).stderr_contains(&["df -h"]);
         let error = run.stderr.lines().rfind(|l| l.contains("df -h")).unwrap();
         failed.push(error.to_owned());
-        disk.ease(8 * PAGE);
+        disk.release(8 * PAGE);
     }
     assert_eq!(digests(&out), fixture.digests);
-    assert_eq!(fates(&out), fixture.fates);
-    read_once(&log);
+    assert_eq!(manifest_states(&out), fixture.manifest_states);
+    assert_no_clip_read_twice(&log);
     check_ledger(&out);
     assert!(!log.contains("ZipWriter"), "{log}");
     for kind in ["ledger.sqlite", "batches/0", "wlasl_landmarks.npz"] {
@@ -48,7 +48,7 @@ fn a_full_disk_ends_it_and_the_same_command_goes_on() {
             "{kind}: {failed:#?}"
         );
     }
-    // Nothing half-written is left, and nothing is left to do.
+    // No partial file is left, and the job has nothing left to do.
     disk.clear();
     process(&fixture.dataset, &out, &SETTINGS).ends(0);
 }

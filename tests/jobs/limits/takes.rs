@@ -1,6 +1,6 @@
 //! The daemon's takes on a disk that fills up.
 
-use super::rig::{Disk, PAGE, Rig, check_ledger, within};
+use super::harness::{Disk, Harness, PAGE, check_ledger, within};
 use handloom::draw::scene::signing_scene;
 use handloom::storage::batches::FINAL_NAME;
 use handloom::storage::npz::NpzReader;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use test_support::{digests, manifest, scratch};
 
 #[test]
-fn takes_wait_for_room_say_so_and_are_whole() {
+fn takes_wait_for_space_report_it_and_are_complete() {
     let Some(disk) = Disk::mount(16 << 20) else {
         return;
     };
@@ -26,35 +26,36 @@ fn takes_wait_for_room_say_so_and_are_whole() {
     let camera =
         format!("[camera]\ndevice = {device:?}\npath = {path:?}\nfps = 10\nmax_seconds = 1.2\n");
     let edit = |text| format!("{text}{camera}");
-    let mut rig = Rig::start_with(folder.path(), Path::new(""), &out, &[], edit);
-    rig.wait_state("capturing");
-    // Room for nothing, and for a part of what is written.
-    let rooms = [0, 3, 6];
-    for (n, pages) in rooms.into_iter().enumerate() {
+    let mut harness = Harness::start_with(folder.path(), Path::new(""), &out, &[], edit);
+    harness.wait_state("capturing");
+    // Space for nothing, then for a part of what is written.
+    let free_pages = [0, 3, 6];
+    for (n, pages) in free_pages.into_iter().enumerate() {
         disk.fill(pages * PAGE);
         let id = format!("pages-{pages}");
-        let order = json!({"id": id, "gloss": "book"}).to_string();
-        rig.listener
-            .publish("handloom/box/cmd/record", false, order);
-        rig.wait("state", "takes that wait", |state| {
+        let request = json!({"id": id, "gloss": "book"}).to_string();
+        harness
+            .listener
+            .publish("handloom/box/cmd/record", false, request);
+        harness.wait("state", "waiting takes", |state| {
             let reason = state["reason"].as_str().unwrap_or_default();
             state["state"] == "degraded" && reason.contains("takes wait for room")
         });
         within(Duration::from_mins(2), "a fault", || {
-            rig.faults("disk").len() == n + 1
+            harness.faults("disk").len() == n + 1
         });
-        assert_eq!(rig.replies(&id), ["accepted"]);
+        assert_eq!(harness.replies(&id), ["accepted"]);
         disk.clear();
-        within(Duration::from_mins(2), "the last word", || {
-            rig.replies(&id).len() == 2
+        within(Duration::from_mins(2), "the final reply", || {
+            harness.replies(&id).len() == 2
         });
-        assert_eq!(rig.replies(&id), ["accepted", "succeeded"]);
-        rig.wait_state("capturing");
+        assert_eq!(harness.replies(&id), ["accepted", "succeeded"]);
+        harness.wait_state("capturing");
     }
-    assert_eq!(rig.daemon.stop(), Some(0));
-    for fault in rig.faults("disk") {
+    assert_eq!(harness.daemon.stop(), Some(0));
+    for fault in harness.faults("disk") {
         let reason = fault["reason"].as_str().unwrap();
-        // By the ledger, or by the file system.
+        // Reported by the ledger or by the file system.
         let words = ["disk is full", "os error 28"];
         assert!(words.iter().any(|w| reason.contains(w)), "{reason}");
     }
@@ -67,9 +68,9 @@ fn takes_wait_for_room_say_so_and_are_whole() {
     assert_eq!(all.strings("labels").unwrap(), ["book"; 3]);
     assert_eq!(all.numbers::<f32>("sequences").unwrap().1, [3, 32, 126]);
     check_ledger(&takes);
-    // What was told last of the batch is what lies there.
-    let told = rig.last("batch");
-    let name = Path::new(told["path"].as_str().unwrap())
+    // The last message about the batch matches the file.
+    let batch = harness.last("batch");
+    let name = Path::new(batch["path"].as_str().unwrap())
         .file_name()
         .unwrap();
     let digests = digests(&takes);
@@ -78,5 +79,5 @@ fn takes_wait_for_room_say_so_and_are_whole() {
         .iter()
         .find(of_batch)
         .map(|(_, sha256)| sha256.as_str());
-    assert_eq!(told["sha256"].as_str(), found, "{told}");
+    assert_eq!(batch["sha256"].as_str(), found, "{batch}");
 }

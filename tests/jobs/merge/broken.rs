@@ -9,7 +9,7 @@ use test_support::copy_folder;
 
 const SECOND: &str = "shard-00001-of-00003";
 
-/// A copy of the shards, after `change` of the folder with the second one.
+/// Copies the shards and applies `change` to the folder of the second one.
 fn changed(sharded: &Sharded, name: &str, change: impl FnOnce(&Path)) -> PathBuf {
     let out = sharded.path(name);
     copy_folder(&sharded.out, &out);
@@ -17,7 +17,7 @@ fn changed(sharded: &Sharded, name: &str, change: impl FnOnce(&Path)) -> PathBuf
     out
 }
 
-/// Changes what the `shard.json` in `folder` says; its checksum stays right.
+/// Changes the `shard.json` in `folder` and updates its checksum.
 fn edit(folder: &Path, change: impl FnOnce(&mut ShardRecord)) {
     let path = folder.join("shard.json");
     let mut record = ShardRecord::parse(&fs::read(&path).unwrap()).unwrap();
@@ -152,10 +152,12 @@ fn broken_shards_are_refused_with_what_makes_them_right() {
             &["is in the shards 0/3 and 1/3", "exactly one shard"],
         ),
     ];
-    for (name, code, change, says) in cases {
+    for (name, code, change, expected) in cases {
         let out = changed(sharded, name, change);
         let merged = sharded.path(&format!("{name}-merged"));
-        merge(&merged, &[&out], &[]).ends(code).says(says);
+        merge(&merged, &[&out], &[])
+            .ends(code)
+            .stderr_contains(expected);
         assert!(!merged.join("run.json").exists(), "{name}");
         fs::remove_dir_all(out).unwrap();
     }
@@ -165,15 +167,15 @@ fn broken_shards_are_refused_with_what_makes_them_right() {
 fn shards_that_do_not_belong_together_are_refused() {
     let sharded = &*SHARDED;
     let merged = sharded.path("mixed-merged");
-    // Of another number.
+    // A shard of a job with another number of shards.
     let two = sharded.path("two-shards");
     let flags = [&FLAGS[..], &["--shard", "0/2"]].concat();
     run(&FIXTURE.dataset, &two, &flags).ends(0);
     let other = merge(&merged, &[&sharded.out, &two], &[]).ends(65);
-    other.says(&["one of 2 shards, not of 3", "or remove the wrong folder"]);
-    // The one that differs is named, also when it comes first.
+    other.stderr_contains(&["one of 2 shards, not of 3", "or remove the wrong folder"]);
+    // The shard that differs is named, also when it comes first.
     let first = merge(&merged, &[&two, &sharded.out], &[]).ends(65);
-    first.says(&[
+    first.stderr_contains(&[
         &format!("{}/shard-00000-of-00002 is no shard", two.display()),
         "one of 2 shards, not of 3",
     ]);
@@ -182,27 +184,27 @@ fn shards_that_do_not_belong_together_are_refused() {
     edit(&odd.join("shard-00000-of-00003"), |record| {
         record.settings["batch_size"] = json!(5);
     });
-    merge(&merged, &[&odd], &[]).ends(65).says(&[
+    merge(&merged, &[&odd], &[]).ends(65).stderr_contains(&[
         "shard-00000-of-00003 is no shard of the same job",
         "its batch_size is 5, not 3",
         "--shard 0/3`",
         "shard-00001-of-00003/run.json",
     ]);
-    // The same folder twice, and an equal one.
+    // The same folder twice, and an equal copy.
     let copy = sharded.path("copy");
     copy_folder(&sharded.out.join(SECOND), &copy.join(SECOND));
     let shards = [&*sharded.out, &*copy, &sharded.out.join(SECOND)];
     let twice = merge(&merged, &shards, &[]).ends(0);
-    twice.says(&["both hold shard 1/3, with equal results", "is given twice"]);
+    twice.stderr_contains(&["both hold shard 1/3, with equal results", "is given twice"]);
     assert_eq!(results(&merged), results(&sharded.whole));
-    // One with other results.
+    // A copy with other results.
     edit(&copy.join(SECOND), |record| record.owned[0].lines += 1);
     let doubled = merge(&merged, &shards, &[]).ends(65);
-    doubled.says(&[
+    doubled.stderr_contains(&[
         "both hold shard 1/3, with different results",
         "--shard 1/3`",
     ]);
-    // Made by machines of another kind.
+    // A shard of another architecture is refused.
     let foreign = changed(sharded, "foreign", |shard| {
         edit(shard, |record| {
             record.settings["accelerator"]["cpu"]["architecture"] = json!("aarch64");
@@ -210,18 +212,18 @@ fn shards_that_do_not_belong_together_are_refused() {
     });
     merge(&sharded.path("foreign-merged"), &[&foreign], &[])
         .ends(65)
-        .says(&[
+        .stderr_contains(&[
             "on a processor of the kind aarch64, not",
             "round differently",
         ]);
-    // Made by other machines.
+    // A shard of another processor causes a warning.
     let mixed = changed(sharded, "machines", |shard| {
         edit(shard, |record| {
             record.processor = "aarch64 asimd".to_owned();
         });
     });
     let warned = merge(&sharded.path("machines-merged"), &[&mixed], &[]).ends(0);
-    warned.says(&["different processors", "aarch64 asimd", "last bits"]);
+    warned.stderr_contains(&["different processors", "aarch64 asimd", "last bits"]);
 }
 
 #[test]
@@ -231,7 +233,7 @@ fn a_merge_of_other_shards_leaves_a_whole_folder_unless_all_are_right() {
     merge(&merged, &[&sharded.out], &[]).ends(0);
     let (before, run) = (results(&merged), merged.join("run.json"));
     let first = fs::read(&run).unwrap();
-    // The shard was made again, with equal batches; and then one of them broke.
+    // The shard is made again with equal batches. Then one of them breaks.
     let again = changed(sharded, "again", |shard| {
         edit(shard, |record| record.version = "another".to_owned());
     });
@@ -239,16 +241,16 @@ fn a_merge_of_other_shards_leaves_a_whole_folder_unless_all_are_right() {
     flip(&batch);
     merge(&merged, &[&again], &[])
         .ends(65)
-        .says(&["missing or has changed"]);
+        .stderr_contains(&["missing or has changed"]);
     assert_eq!(fs::read(&run).unwrap(), first);
     assert_eq!(results(&merged), before);
     assert!(!merged.join(".merge.json").exists());
     flip(&batch);
-    // What an attempt on another machine left is named.
+    // The folder of an unfinished attempt on another machine is named.
     fs::create_dir(again.join(format!(".{SECOND}.host-1-0"))).unwrap();
     merge(&merged, &[&again], &[])
         .ends(0)
-        .says(&[".host-1-0", "rm -r OUT/.shard-*"]);
+        .stderr_contains(&[".host-1-0", "rm -r OUT/.shard-*"]);
     assert_ne!(fs::read(&run).unwrap(), first);
     assert_eq!(results(&merged), before);
 }
@@ -257,32 +259,32 @@ fn a_merge_of_other_shards_leaves_a_whole_folder_unless_all_are_right() {
 fn other_folders_stay_as_they_are() {
     let sharded = &*SHARDED;
     let merge = |out: &Path, from: &Path| merge(out, &[from], &[]);
-    // Results, files, a folder of a shard, nothing to join.
+    // In turn: results of another job, other files, a shard's folder, nothing to join.
     merge(&sharded.whole, &sharded.out)
         .ends(73)
-        .says(&["holds the results of another job"]);
+        .stderr_contains(&["holds the results of another job"]);
     let notes = sharded.path("notes");
     fs::create_dir(&notes).unwrap();
     fs::write(notes.join("notes.txt"), "mine").unwrap();
     merge(&notes, &sharded.out)
         .ends(73)
-        .says(&["holds other files", "choose another folder"]);
+        .stderr_contains(&["holds other files", "choose another folder"]);
     assert_eq!(fs::read_dir(&notes).unwrap().count(), 1);
     merge(&sharded.out.join(SECOND), &sharded.out)
         .ends(64)
-        .says(&["is the folder of the shard"]);
+        .stderr_contains(&["is the folder of the shard"]);
     merge(&sharded.path("none"), &notes)
         .ends(66)
-        .says(&["holds no folder like shard-00000-of-00004"]);
+        .stderr_contains(&["holds no folder like shard-00000-of-00004"]);
     merge(&sharded.path("none"), &sharded.path("nowhere"))
         .ends(66)
-        .says(&["nowhere"]);
-    // A merge of another job.
+        .stderr_contains(&["nowhere"]);
+    // The merged shards of another job.
     let (one, merged) = (sharded.path("one"), sharded.path("one-merged"));
     run(&FIXTURE.dataset, &one, &["--shard", "0/1"]).ends(0);
     merge(&merged, &one).ends(0);
     merge(&merged, &sharded.out)
         .ends(73)
-        .says(&["the merged shards of another job"]);
+        .stderr_contains(&["the merged shards of another job"]);
     assert!(!sharded.path("none").exists());
 }

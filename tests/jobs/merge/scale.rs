@@ -1,5 +1,5 @@
-//! Memory and time of a merge do not grow with the rows in a way that matters. `HANDLOOM_SHARD_SCALE=CLIPS/SHARDS/LENGTH` sets
-//! the size (`tests/long/shard_scale.sh`); shards are then written as the recorder writes them, without a detector.
+//! Memory and time of a merge and a plan stay small with many clips. `HANDLOOM_SHARD_SCALE=CLIPS/SHARDS/LENGTH` sets
+//! the size (`tests/long/shard_scale.sh`). Shards are then written in the recorder's format, without a detector.
 
 use super::Run;
 use handloom::dataset::instance::{Entry, Instance};
@@ -26,7 +26,7 @@ use test_support::{binary, scratch};
 
 const BATCH: usize = 64;
 const GLOSSES: usize = 2000;
-/// Peak memory of a merge, in KiB.
+/// Maximum peak memory of a merge, in KiB.
 const PEAK_KIB_MAX: u64 = 200 << 10;
 
 struct Scale {
@@ -142,7 +142,7 @@ fn write_shard(out: &Path, scale: &Scale, shard: ShardIndex, batches: &[usize]) 
     fs::write(folder.join("shard.json"), record.to_json()).unwrap();
 }
 
-/// Runs the program; returns its end, seconds and peak memory in KiB.
+/// Runs the program; returns the run, its seconds and its peak memory in KiB.
 fn measured(args: &[&Path]) -> (Run, f64, u64) {
     let begun = Instant::now();
     let folder = scratch();
@@ -230,7 +230,7 @@ fn own_peak() -> f64 {
     kib.unwrap_or(0.0) * 1.024 / 1000.0
 }
 
-/// Each worker makes the whole plan. The limits of the readers are left out: a dataset folder has at most 200,000 clips.
+/// Each worker makes the whole plan. The readers are skipped: they limit a dataset folder to 200,000 clips.
 #[test]
 fn a_plan_over_many_clips_is_made_in_a_moment() {
     let scale = Scale::of_environment();
@@ -271,13 +271,13 @@ fn a_plan_over_many_clips_is_made_in_a_moment() {
     assert_eq!(made.jobs.len(), per_gloss * GLOSSES);
 }
 
-/// How much more weight the heaviest shard has than the mean, for sizes of clips like those of WLASL.
+/// Weight of the heaviest shard relative to the mean, for clip sizes like those of WLASL.
 #[test]
 fn shards_get_equal_work_as_long_as_there_are_enough_batches() {
-    let mut dice = test_support::Dice::new(3);
-    // The product of six uniform numbers is near a log-normal one.
+    let mut rng = test_support::TestRng::new(3);
+    // The product of six uniform numbers is nearly log-normal.
     let mut bytes = || {
-        let factors = (0..6).map(|_| 450 + dice.below(1000) as u64);
+        let factors = (0..6).map(|_| 450 + rng.below(1000) as u64);
         factors.fold(100_000, |bytes, factor| bytes * factor / 900)
     };
     let scales = [12_000, 100_000, 200_000, 10_000_000];

@@ -1,4 +1,4 @@
-//! The profile `corrected` and its options: same bytes everywhere, trimmed clips are read, and what the files say.
+//! The profile `corrected` and its options: the same bytes with any workers, trimmed clips, and the files' contents.
 
 use super::dataset::{FRAMES, fixture, new_out, tiny};
 use super::{final_file, strings};
@@ -7,7 +7,7 @@ use handloom::video::encode::Codec;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use test_support::{digests, fates, handloom, manifest, metadata, process, render_clip};
+use test_support::{digests, handloom, manifest, manifest_states, metadata, process, render_clip};
 use zip::write::SimpleFileOptions;
 
 const CORRECTED: [&str; 2] = ["--profile", "corrected"];
@@ -50,13 +50,16 @@ fn workers_and_an_archive_give_the_same_bytes() {
     assert_eq!(digests(&zipped), reference);
 
     // A clip whose range starts after its end is read, and glosses are compared as spelt.
-    let fates = fates(&out);
-    for fate in [
+    let manifest_states = manifest_states(&out);
+    for state in [
         "hello 00005 accepted",
         "BOOK 00001 not_selected",
         "Thanks 00001 accepted",
     ] {
-        assert!(fates.iter().any(|f| f == fate), "{fate}: {fates:?}");
+        assert!(
+            manifest_states.iter().any(|f| f == state),
+            "{state}: {manifest_states:?}"
+        );
     }
     let lines = manifest(&out);
     let line = lines.iter().find(|l| l["frame_start"] == 5122).unwrap();
@@ -97,9 +100,9 @@ fn workers_and_an_archive_give_the_same_bytes() {
     check_arrays(&out);
 }
 
-/// Holds the arrays of `out` against each other.
+/// Checks that the arrays of `out` agree.
 fn check_arrays(out: &Path) {
-    // The joined file names its classes and nothing else.
+    // The joined file lists the glosses of its rows and no others.
     let whole = final_file(out);
     let mut npz = NpzReader::open(&whole).unwrap();
     let (labels, glosses) = (strings(&whole, "labels"), strings(&whole, "glosses"));
@@ -116,7 +119,7 @@ fn check_arrays(out: &Path) {
     for (seen, hand) in mask.iter().zip(sequences.chunks(63)) {
         assert_eq!(*seen, hand.iter().any(|v| *v != 0.0));
     }
-    // Slots are sides: what was seen is where the detector says, unless both hands are of one side.
+    // Slots are sides: a detected hand is in the slot of its side, unless both hands have the same side.
     let mut batch = NpzReader::open(&out.join("batches/00000.npz")).unwrap();
     let sides = batch.numbers::<i8>("handedness").unwrap().0;
     let filled = batch.numbers::<bool>("filled").unwrap().0;
@@ -134,7 +137,7 @@ fn check_arrays(out: &Path) {
 }
 
 #[test]
-fn each_option_works_alone_and_what_is_cut_is_said() {
+fn each_option_works_alone_and_what_is_cut_is_reported() {
     let dataset = new_out("long");
     test_support::write_metadata(&dataset, &metadata(&[("wave", &[("00001", 1)])]));
     render_clip(
@@ -150,12 +153,12 @@ fn each_option_works_alone_and_what_is_cut_is_said() {
         let run = process(&dataset, &out, &[&common[..], more].concat()).ends(0);
         (out, run)
     };
-    let (notebook, said) = run("cut", &[]);
-    // From frame 1 as index 1, 16 frames of every second.
+    let (notebook, output) = run("cut", &[]);
+    // 16 frames: every second one from index 1.
     assert_eq!(manifest(&notebook)[0]["clip"]["truncated"], 70 - 1 - 32);
-    let done = said.event("done");
+    let done = output.event("done");
     assert_eq!(done["truncated_clips"], 1);
-    let notice = "1 clip is longer than 32 frames; --sampling uniform looks at all of them";
+    let notice = "1 clip is longer than 32 frames; --sampling uniform covers all of them";
     assert_eq!(done["notices"][0], notice);
     let (_, shown) = run("cut-shown", &["--progress", "bar"]);
     assert!(shown.stdout.contains(notice), "{}", shown.stdout);
@@ -173,7 +176,7 @@ fn each_option_works_alone_and_what_is_cut_is_said() {
     .into_iter()
     .enumerate()
     {
-        let (out, said) = run(&format!("option-{n}"), options);
+        let (out, output) = run(&format!("option-{n}"), options);
         let digest = digests(&out)["wlasl_landmarks.npz"].clone();
         assert!(
             !seen.contains(&digest) || options[0] == "--slots",
@@ -187,7 +190,7 @@ fn each_option_works_alone_and_what_is_cut_is_said() {
         match options[1..] {
             ["uniform" | "interpolate"] => {
                 assert_eq!((indexes[0], indexes[15]), (1, 69));
-                assert_eq!(said.event("done")["truncated_clips"], 0);
+                assert_eq!(output.event("done")["truncated_clips"], 0);
             }
             ["whole"] => assert_eq!((indexes[0], indexes[15]), (0, 30)),
             _ => assert_eq!((indexes[0], indexes[15]), (1, 31)),
@@ -208,7 +211,9 @@ fn each_option_works_alone_and_what_is_cut_is_said() {
 #[test]
 fn contradictions_are_refused_by_their_flags() {
     let refused = |more: &[&str], words: &[&str]| {
-        tiny(&new_out("refused"), more).ends(64).says(words);
+        tiny(&new_out("refused"), more)
+            .ends(64)
+            .stderr_contains(words);
     };
     refused(
         &["--max-gap", "2"],
@@ -225,5 +230,5 @@ fn contradictions_are_refused_by_their_flags() {
     refused(&["--slots", "left"], &["left", "detected, sides"]);
     handloom(["camera", "--sampling", "uniform"])
         .ends(64)
-        .says(&["--sampling"]);
+        .stderr_contains(&["--sampling"]);
 }

@@ -10,11 +10,11 @@ use test_support::{self, process, render_clip, scratch};
 /// Size of the drawn clips, pixels.
 pub(crate) const SIZE: (usize, usize) = (320, 240);
 
-/// Frames of a drawn clip; every second is looked at.
+/// Frames of a drawn clip; every second one is sampled.
 pub(crate) const FRAMES: usize = 20;
 
-/// What becomes of the dataset's instances.
-pub(crate) const FATES: [&str; 20] = [
+/// Gloss, video id and state of each instance, in order.
+pub(crate) const EXPECTED_STATES: [&str; 20] = [
     "hello 00001 accepted",
     "hello 00002 accepted",
     "hello 00003 accepted",
@@ -37,10 +37,10 @@ pub(crate) const FATES: [&str; 20] = [
     "hello 00001 accepted",
 ];
 
-/// Instances of it that are accepted.
+/// Number of accepted instances.
 pub(crate) const ACCEPTED: usize = 8;
 
-/// Instances of it that are planned.
+/// Number of planned instances.
 pub(crate) const PLANNED: usize = 12;
 
 pub(crate) struct Fixture {
@@ -48,7 +48,7 @@ pub(crate) struct Fixture {
     pub(crate) dataset: PathBuf,
     /// The results of one worker.
     pub(crate) out: PathBuf,
-    /// One good clip, for what does not depend on the clips.
+    /// A dataset of one good clip, for tests that do not depend on the clips.
     pub(crate) tiny: PathBuf,
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn fixture() -> &'static Fixture {
                         ("00006", 1),
                     ],
                 ),
-                // Processed, for its lower-case twin is kept.
+                // Processed, because its lower-case form is kept.
                 ("BOOK", &[("00001", 1)]),
                 (
                     "book",
@@ -137,7 +137,7 @@ pub(crate) fn new_out(name: &str) -> PathBuf {
     fixture().folder.path().join(name)
 }
 
-/// Runs the dataset of one clip.
+/// Processes the dataset of one clip.
 pub(crate) fn tiny(out: &Path, more: &[&str]) -> test_support::Run {
     let args = [&["--min-videos-per-gloss", "1"], more].concat();
     process(&fixture().tiny, out, &args)

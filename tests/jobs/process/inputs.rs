@@ -1,6 +1,6 @@
-//! What goes in: the plan, parts of a dataset elsewhere, and inputs that are wrong.
+//! Inputs: the plan, parts of a dataset in other places, and wrong inputs.
 
-use super::dataset::{FATES, fixture, new_out, tiny};
+use super::dataset::{EXPECTED_STATES, fixture, new_out, tiny};
 use super::final_file;
 use std::fs;
 use std::io::Write;
@@ -15,10 +15,10 @@ fn the_plan_is_listed_without_running() {
         let dataset = fixture().dataset.to_str().unwrap();
         let run = handloom([&["process", dataset, "--list"], args].concat()).ends(0);
         let plan = run.event("plan");
-        assert_eq!(plan["instances"], FATES.len());
+        assert_eq!(plan["instances"], EXPECTED_STATES.len());
         let mut records = run.events();
         records.retain(|event| event["event"] == "list");
-        assert_eq!(records.len(), FATES.len());
+        assert_eq!(records.len(), EXPECTED_STATES.len());
         let processed: Vec<String> = records
             .iter()
             .filter(|r| r["state"] == "process")
@@ -47,7 +47,7 @@ fn the_plan_is_listed_without_running() {
     ];
     let all = [&hello[..], &["BOOK 00001"], &book, &["hello 00001"]].concat();
     let whole_hello = [&hello[..], &["hello 00001"]].concat();
-    check(&[], &all).says(&["\"Thanks\" is kept", "\"thanks\" is not kept"]);
+    check(&[], &all).stderr_contains(&["\"Thanks\" is kept", "\"thanks\" is not kept"]);
     check(&["--min-videos-per-gloss", "6"], &whole_hello);
     check(&["--min-videos-per-gloss", "7"], &[]);
     check(
@@ -55,10 +55,11 @@ fn the_plan_is_listed_without_running() {
         &[&["BOOK 00001"], &book[..]].concat(),
     );
     check(&["--selected-glosses", "hello,Thanks"], &whole_hello);
-    check(&["--selected-glosses", "Book"], &[]).says(&["Book"]);
-    check(&["--selected-glosses", "rare"], &[]).says(&["rare", "--min-videos-per-gloss"]);
+    check(&["--selected-glosses", "Book"], &[]).stderr_contains(&["Book"]);
+    check(&["--selected-glosses", "rare"], &[])
+        .stderr_contains(&["rare", "--min-videos-per-gloss"]);
     check(&["--max-glosses", "1"], &whole_hello);
-    // A gloss that is kept once is processed however it is spelt, when its lower-case form is the kept one.
+    // A gloss is processed in any spelling if its lower-case form is kept.
     check(
         &["--selected-glosses", "rare", "--min-videos-per-gloss", "1"],
         &["rare 00011"],
@@ -98,7 +99,9 @@ fn a_missing_or_bad_dataset_is_named() {
             fs::write(dataset.join("WLASL_v0.3.json"), json).unwrap();
         }
         let out = folder.join(format!("{name}-out"));
-        process(&dataset, &out, &[]).ends(code).says(words);
+        process(&dataset, &out, &[])
+            .ends(code)
+            .stderr_contains(words);
         assert!(!out.exists(), "{name}");
     };
     let nested = folder.join("nested/deep");
@@ -138,22 +141,22 @@ fn a_missing_or_bad_dataset_is_named() {
 
     process(&folder.join("no-such"), &folder.join("o"), &[])
         .ends(66)
-        .says(&["no-such", "no dataset at"]);
+        .stderr_contains(&["no-such", "no dataset at"]);
     let dataset = folder.join("no-videos");
     fs::create_dir_all(dataset.join("clips")).unwrap();
     fs::write(dataset.join("WLASL_v0.3.json"), "[]").unwrap();
     fs::write(dataset.join("clips/1.mp4"), "x").unwrap();
     process(&dataset, &folder.join("o"), &[])
         .ends(66)
-        .says(&["no video folder at", "clips"]);
+        .stderr_contains(&["no video folder at", "clips"]);
     process(Path::new("/dev/null"), &folder.join("o"), &[])
         .ends(66)
-        .says(&["neither a folder nor a file"]);
+        .stderr_contains(&["neither a folder nor a file"]);
     let text = folder.join("archive.txt");
     fs::write(&text, "not a zip archive").unwrap();
     process(&text, &folder.join("o"), &[])
         .ends(65)
-        .says(&["archive.txt"]);
+        .stderr_contains(&["archive.txt"]);
 }
 
 #[test]
@@ -188,7 +191,7 @@ fn a_wrong_command_line_is_exit_64() {
         ("--stride", "2"),
     ] {
         let (out, setting) = (new_out("wrong-line"), format!("{flag}={value}"));
-        tiny(&out, &[&setting]).ends(64).says(&[flag]);
+        tiny(&out, &[&setting]).ends(64).stderr_contains(&[flag]);
         assert!(!out.exists());
     }
 }
@@ -259,7 +262,7 @@ fn bad_models_are_named() {
             vec!["/no/such.tflite", "--hand-model"],
         ),
     ] {
-        tiny(&out, &args).ends(code).says(&words);
+        tiny(&out, &args).ends(code).stderr_contains(&words);
         assert!(!final_file(&out).exists());
     }
 }

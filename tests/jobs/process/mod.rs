@@ -1,11 +1,11 @@
-//! `handloom process`, `inspect` and `demo` as their users run them, on a small dataset of drawn hands.
+//! `handloom process`, `inspect` and `demo` as users run them, on a small dataset of drawn hands.
 
+mod console_output;
 mod corrected;
 mod dataset;
 mod inputs;
 mod paths;
 mod results;
-mod show;
 
 use handloom::storage::npz::NpzReader;
 use serde_json::Value;

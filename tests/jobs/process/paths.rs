@@ -1,4 +1,4 @@
-//! Paths that are no text, are too long or lead elsewhere, and npz files that promise more than they hold.
+//! Paths that are not UTF-8, are too long or are links, and npz files whose headers declare more than they hold.
 
 use super::final_file;
 use handloom::video::encode::Codec;
@@ -28,7 +28,7 @@ fn a_path_that_is_no_text_works_to_the_end() {
         [b"d\xff", b"o\xff"].map(|name| place.path().join(OsStr::from_bytes(name)));
     make_dataset(&dataset);
     let run = process(&dataset, &out, &SETTINGS).ends(0);
-    // Each byte that is no text is shown as U+FFFD.
+    // Each byte that is not UTF-8 is shown as U+FFFD.
     let shown = |event: &Value, key: &str, end: &str| {
         let text = event[key].as_str().unwrap().to_owned();
         assert!(text.ends_with(end), "{text}");
@@ -57,11 +57,11 @@ fn a_path_that_is_too_long_is_named() {
     }
     process(&dataset, &out, &SETTINGS)
         .ends(73)
-        .says(&["can have 504 (SQLite's limit)", "--out"]);
+        .stderr_contains(&["can have 504 (SQLite's limit)", "--out"]);
     let out = place.path().join("n".repeat(300));
     process(&dataset, &out, &SETTINGS)
         .ends(73)
-        .says(&["File name too long", "use a shorter path"]);
+        .stderr_contains(&["File name too long", "use a shorter path"]);
 }
 
 #[test]
@@ -91,13 +91,13 @@ fn nothing_is_written_through_a_link() {
         let link = out.join(name).display().to_string();
         process(&dataset, &out, &SETTINGS)
             .ends(73)
-            .says(&[&format!("{link} is a link"), &format!("rm {link}")]);
-        // Nor does starting over remove what lies behind it.
+            .stderr_contains(&[&format!("{link} is a link"), &format!("rm {link}")]);
+        // `--fresh` does not remove the target of the link either.
         process(&dataset, &out, &[&SETTINGS[..], &["--fresh"]].concat()).ends(73);
         fs::remove_file(out.join(name)).unwrap();
         process(&dataset, &out, &SETTINGS).ends(0);
     }
-    // What is replaced as a whole replaces the link and not what it names; a folder that the user names may be a link.
+    // A file that is replaced as a whole replaces the link, not its target. The output folder itself may be a link.
     let (out, named) = (place.path().join("real"), place.path().join("named"));
     fs::create_dir(&out).unwrap();
     symlink(&out, &named).unwrap();
@@ -128,7 +128,7 @@ fn a_pipe_in_place_of_a_file_is_not_waited_for() {
         ("ledger.sqlite", 73),
         ("ledger.sqlite-wal", 73),
         ("ledger.sqlite-shm", 73),
-        // What is replaced as a whole replaces the pipe.
+        // A file that is replaced as a whole replaces the pipe.
         ("manifest.jsonl", 0),
         ("label_map.json", 0),
         ("wlasl_landmarks.npz", 0),
@@ -141,7 +141,7 @@ fn a_pipe_in_place_of_a_file_is_not_waited_for() {
         assert!(made.unwrap().success());
         let run = process(&dataset, &out, &SETTINGS).ends(code);
         if code == 73 {
-            run.says(&["is a link or no plain file", &pipe.display().to_string()]);
+            run.stderr_contains(&["is a link or no plain file", &pipe.display().to_string()]);
             fs::remove_file(&pipe).unwrap();
             process(&dataset, &out, &SETTINGS).ends(0);
         }
@@ -152,7 +152,7 @@ fn a_pipe_in_place_of_a_file_is_not_waited_for() {
     }
 }
 
-/// An npz file of arrays given by name, header and values.
+/// Writes an npz file of arrays, each given by name, header and number of zero bytes.
 fn npz(path: &Path, arrays: &[(&str, Vec<u8>, usize)]) -> PathBuf {
     let mut zip = zip::ZipWriter::new(fs::File::create(path).unwrap());
     let options = zip::write::SimpleFileOptions::default()
@@ -218,7 +218,7 @@ fn an_npz_file_takes_no_memory_for_what_it_promises() {
             ),
             65,
         ),
-        // Large, but right: these are counted piece by piece.
+        // Large but valid: these are counted in pieces.
         (
             file(
                 "labels.npz",
@@ -235,7 +235,7 @@ fn an_npz_file_takes_no_memory_for_what_it_promises() {
         ),
     ];
     for (path, code) in files {
-        // Kilobytes of data: an allocation above it would abort the program.
+        // In KiB: a larger allocation would abort the program.
         let script = "ulimit -d 100000; exec \"$0\" inspect \"$1\"";
         let run = Command::new("sh")
             .args(["-c", script])
@@ -243,11 +243,16 @@ fn an_npz_file_takes_no_memory_for_what_it_promises() {
             .arg(&path)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&run.stderr);
-        assert_eq!(run.status.code(), Some(code), "{}: {said}", path.display());
+        let stderr_text = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(
+            run.status.code(),
+            Some(code),
+            "{}: {stderr_text}",
+            path.display()
+        );
         assert!(
-            code == 0 || said.contains(&*path.to_string_lossy()),
-            "{said}"
+            code == 0 || stderr_text.contains(&*path.to_string_lossy()),
+            "{stderr_text}"
         );
     }
 }

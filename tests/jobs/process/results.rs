@@ -1,6 +1,6 @@
-//! What comes out: states, bytes, batches, and that nothing is overwritten.
+//! Results: states, bytes and batches. Nothing is overwritten.
 
-use super::dataset::{ACCEPTED, FATES, PLANNED, fixture, new_out, tiny};
+use super::dataset::{ACCEPTED, EXPECTED_STATES, PLANNED, fixture, new_out, tiny};
 use super::{final_file, number, strings};
 use handloom::storage::npz::NpzReader;
 use serde_json::Value;
@@ -10,14 +10,14 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
-use test_support::{self, digests, fates, manifest, npz_files, process};
+use test_support::{self, digests, manifest, manifest_states, npz_files, process};
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
 #[test]
 fn every_instance_has_its_state() {
     let out = &fixture().out;
-    assert_eq!(fates(out), FATES);
+    assert_eq!(manifest_states(out), EXPECTED_STATES);
     let states: BTreeMap<String, usize> = manifest(out).iter().fold(BTreeMap::new(), |mut n, l| {
         *n.entry(l["state"].as_str().unwrap().to_owned())
             .or_default() += 1;
@@ -31,12 +31,12 @@ fn every_instance_has_its_state() {
             "{state}"
         );
     }
-    assert_eq!(states.values().sum::<usize>(), FATES.len());
+    assert_eq!(states.values().sum::<usize>(), EXPECTED_STATES.len());
 
     let glosses = ["hello", "book", "Thanks"];
     assert_eq!(strings(&final_file(out), "glosses"), glosses);
     let accepted = |part: usize| -> Vec<String> {
-        let lines = FATES.iter().filter(|l| l.ends_with(" accepted"));
+        let lines = EXPECTED_STATES.iter().filter(|l| l.ends_with(" accepted"));
         lines
             .map(|l| l.split(' ').nth(part).unwrap().to_owned())
             .collect()
@@ -61,9 +61,9 @@ fn workers_and_repeats_give_the_same_bytes() {
         let out = new_out(&format!("workers-{workers}"));
         process(&fixture().dataset, &out, &["--workers", workers]).ends(0);
         assert_eq!(digests(&out), reference, "{workers} workers");
-        assert_eq!(fates(&out), FATES);
+        assert_eq!(manifest_states(&out), EXPECTED_STATES);
     }
-    // The same job again, into its own results.
+    // The same job again, into the same folder.
     let out = new_out("workers-2");
     process(&fixture().dataset, &out, &["--workers", "2"]).ends(0);
     assert_eq!(digests(&out), reference);
@@ -92,13 +92,13 @@ fn batches_join_to_the_final_file() {
     };
     let joined: Vec<u32> = batches.iter().flat_map(|b| data(b, "sequences")).collect();
     assert!(joined == data(&whole, "sequences"));
-    // What the manifest says of a row's place is so.
+    // The manifest gives the batch and row of each clip.
     for line in manifest(&out).iter().filter(|l| l["stored"].is_object()) {
         let number = |key: &str| number(&line["stored"][key]);
         let ids = strings(&batches[number("batch")], "video_ids");
         assert_eq!(line["video_id"], *ids[number("row")]);
     }
-    // Raw landmarks give the normalised numbers.
+    // The raw landmarks, normalised, are the sequences.
     let mut npz = NpzReader::open(&fixture().out.join("batches/00000.npz")).unwrap();
     let (landmarks, shape) = npz.numbers::<f32>("landmarks").unwrap();
     let (sequences, _) = npz.numbers::<f32>("sequences").unwrap();
@@ -138,7 +138,7 @@ fn an_archive_gives_what_its_folder_gives() {
         let name = clip.file_name().unwrap().to_str().unwrap();
         put(&format!("wlasl/videos/{name}"), clip, method);
     }
-    // A trap: a name that leaves the folder.
+    // A name that leads out of the folder.
     put(
         "../videos/00006.mp4",
         &dataset.join("videos/00001.mp4"),
@@ -148,14 +148,14 @@ fn an_archive_gives_what_its_folder_gives() {
     let out = new_out("from-archive");
     process(&path, &out, &[]).ends(0);
     assert_eq!(digests(&out), digests(&fixture().out));
-    assert_eq!(fates(&out), FATES);
+    assert_eq!(manifest_states(&out), EXPECTED_STATES);
 
     let cut = new_out("cut.zip");
     let bytes = fs::read(&path).unwrap();
     fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
     process(&cut, &new_out("from-cut"), &[])
         .ends(65)
-        .says(&["cut.zip", "not a readable zip archive"]);
+        .stderr_contains(&["cut.zip", "not a readable zip archive"]);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn the_limit_per_gloss_counts_accepted_clips_in_order() {
         let out = new_out(&format!("limit-{workers}"));
         let args = ["--max-samples-per-gloss", "2", "--workers", workers];
         process(&fixture().dataset, &out, &args).ends(0);
-        let states: Vec<String> = fates(&out)
+        let states: Vec<String> = manifest_states(&out)
             .iter()
             .map(|l| l.rsplit(' ').next().unwrap().to_owned())
             .collect();
@@ -201,12 +201,12 @@ fn nothing_accepted_is_exit_1_with_a_manifest() {
     let out = new_out("hopeless-out");
     let run = process(&dataset, &out, &["--min-videos-per-gloss", "1"])
         .ends(1)
-        .says(&[
+        .stderr_contains(&[
             "no sequences were extracted",
             "1 unreadable",
             "manifest.jsonl",
         ]);
-    assert_eq!(fates(&out), ["a 1 unreadable", "a 2 missing"]);
+    assert_eq!(manifest_states(&out), ["a 1 unreadable", "a 2 missing"]);
     assert!(!final_file(&out).exists());
     assert_eq!(run.event("done")["accepted"], 0);
 
@@ -214,7 +214,7 @@ fn nothing_accepted_is_exit_1_with_a_manifest() {
     let out = new_out("empty-list-out");
     process(&dataset, &out, &[])
         .ends(1)
-        .says(&["lists no instance"]);
+        .stderr_contains(&["lists no instance"]);
     assert_eq!(fs::read_to_string(out.join("manifest.jsonl")).unwrap(), "");
 }
 
@@ -225,27 +225,29 @@ fn results_of_another_job_are_not_overwritten() {
     let first = digests(&out);
     tiny(&out, &["--frame-stride", "3", "--min-frames", "1"])
         .ends(73)
-        .says(&["frame_stride was 2, now 3", "--fresh"]);
+        .stderr_contains(&["frame_stride was 2, now 3", "--fresh"]);
     assert_eq!(digests(&out), first);
     tiny(&out, &[]).ends(0);
     assert_eq!(digests(&out), first);
     tiny(&out, &["--frame-stride", "1", "--fresh"]).ends(0);
     assert_ne!(digests(&out), first);
 
-    // A file that nobody knows the settings of.
+    // A file whose settings are unknown.
     let foreign = new_out("foreign");
     fs::create_dir(&foreign).unwrap();
     fs::write(final_file(&foreign), "somebody's").unwrap();
-    tiny(&foreign, &[]).ends(73).says(&["run.json is missing"]);
+    tiny(&foreign, &[])
+        .ends(73)
+        .stderr_contains(&["run.json is missing"]);
     assert_eq!(fs::read(final_file(&foreign)).unwrap(), b"somebody's");
 
-    // No folder can be made below a file, nor in /proc.
+    // No folder can be made below a file or in /proc.
     let file = new_out("a-file");
     fs::write(&file, "").unwrap();
     for out in [file.join("out"), file, PathBuf::from("/proc/nothing/out")] {
         let out_text = out.display().to_string();
         tiny(&out, &[])
             .ends(73)
-            .says(&["cannot make the folder", &out_text]);
+            .stderr_contains(&["cannot make the folder", &out_text]);
     }
 }

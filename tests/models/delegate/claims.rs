@@ -1,6 +1,6 @@
-//! What a plugin claims and what it computes: the hands that come of it, and bits.
+//! What a plugin claims and what it computes, compared by hands and by bits.
 
-use super::{BUNDLE, PICTURES, open};
+use super::{BUNDLE, IMAGES, open};
 use handloom::hand::{Detector, DetectorOptions, Hand, Model};
 use handloom::inference::model_files::ModelFile;
 use handloom::inference::{CpuLoadedModel, CpuModel, NodeCounts};
@@ -9,18 +9,18 @@ use std::fs;
 use std::sync::LazyLock;
 use std::time::Duration;
 use test_support::plugin::spec;
-use test_support::say;
+use test_support::print_note;
 
-/// Largest allowed difference of a landmark's coordinate, as against the goldens.
+/// Largest allowed difference of a landmark's coordinate, as in `goldens.rs`.
 const LANDMARK_MAX: f32 = 5e-4;
 
-/// Runs that are compared bit for bit, and timed in passing.
+/// Runs that are compared bit for bit and timed.
 const ROUNDS: usize = 8;
 
 fn detect(detector: &mut Detector<impl Model>) -> Vec<Hand> {
-    PICTURES
+    IMAGES
         .iter()
-        .flat_map(|picture| detector.detect(picture).unwrap())
+        .flat_map(|image| detector.detect(image).unwrap())
         .collect()
 }
 
@@ -33,13 +33,13 @@ fn cpu_hands() -> &'static [Hand] {
         let [palm, hand] = [&BUNDLE.palm, &BUNDLE.hand].map(cpu_model);
         let mut detector = Detector::new(palm, hand, DetectorOptions::default());
         let hands = detect(&mut detector);
-        assert!(hands.len() >= PICTURES.len(), "{} hands", hands.len());
+        assert!(hands.len() >= IMAGES.len(), "{} hands", hands.len());
         hands
     });
     &HANDS
 }
 
-/// Largest difference of a landmark's coordinate; infinite where the hands are others.
+/// Largest difference of a landmark's coordinate; infinite where count or sides of the hands differ.
 fn distance(a: &[Hand], b: &[Hand]) -> f32 {
     let sides = |hands: &[Hand]| hands.iter().map(|h| h.handedness).collect::<Vec<_>>();
     if sides(a) != sides(b) {
@@ -56,7 +56,7 @@ fn distance(a: &[Hand], b: &[Hand]) -> f32 {
         .fold(0.0, f32::max)
 }
 
-/// How far the hands of a plugin are from the CPU's, and how much of each model it took.
+/// How far a plugin's hands are from the CPU's, and how many nodes of each model it took.
 fn plugin_hands(options: &[&str]) -> (f32, Vec<NodeCounts>) {
     let open_model = |file| open(file, &spec(options)).unwrap();
     let [palm, hand] = [&BUNDLE.palm, &BUNDLE.hand].map(open_model);
@@ -72,7 +72,7 @@ fn a_plugin_that_claims_all_and_is_right_gives_the_cpus_landmarks() {
     assert_eq!(nodes.len(), 2);
     assert!(nodes.iter().all(|n| n.taken == n.total && n.pieces == 1));
     assert!(nodes.iter().all(|n| n.total > 100), "{nodes:?}");
-    // TFLite's plain kernels are other kernels.
+    // TFLite's plain kernels give slightly different numbers.
     let (off, _) = plugin_hands(&["mode=right", "kernels=plain"]);
     assert!(off > 0.0 && off <= LANDMARK_MAX, "{off}");
 }
@@ -90,7 +90,7 @@ fn a_plugin_that_claims_nothing_leaves_all_to_the_cpu() {
 #[test]
 fn a_plugin_that_claims_a_part_is_counted_and_the_rest_is_the_cpus() {
     let (off, nodes) = plugin_hands(&["mode=part"]);
-    say(&format!(
+    print_note(&format!(
         "part: palm {}, hand {}; off by {off:.1e}",
         nodes[0], nodes[1]
     ));
@@ -106,15 +106,18 @@ fn a_plugin_that_computes_wrongly_shows() {
     let (off, nodes) = plugin_hands(&["mode=wrong"]);
     assert!(off > LANDMARK_MAX, "{off}");
     assert!(nodes.iter().all(|n| n.taken == n.total));
-    // A little wrong is wrong too, hands and sides being the same: half a pixel of the crop.
+    // A small error is found, too: half a pixel of the crop, with the same hands and sides.
     let (off, _) = plugin_hands(&["mode=wrong", "off=0.1"]);
     assert!(off > LANDMARK_MAX, "{off}");
 }
 
-/// How long this thread has run, waiting not counted; 0 where the kernel does not tell.
+/// CPU time of this thread; 0 where the kernel does not report it.
 fn on_cpu() -> Duration {
-    let told = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds = told.split_whitespace().next().and_then(|n| n.parse().ok());
+    let schedstat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = schedstat
+        .split_whitespace()
+        .next()
+        .and_then(|n| n.parse().ok());
     Duration::from_nanos(nanoseconds.unwrap_or_default())
 }
 
@@ -152,7 +155,7 @@ fn the_same_kernels_give_the_same_bits() {
             times.sort_by(f64::total_cmp);
             times[times.len() / 2]
         });
-        say(&format!(
+        print_note(&format!(
             "{}: {total} nodes; median ms on the CPU with the input's filling: tflitec {:.2}, ours {:.2}",
             file.spec.role, middle[0], middle[1]
         ));

@@ -1,5 +1,5 @@
-//! Delegate plugins against the CPU, with a plugin of our own in the place of an accelerator: what it claims, what it
-//! computes, and every way in which it fails.
+//! Compares delegate plugins with the CPU: what they claim, what they compute, and every way in which they fail. Our
+//! own plugin replaces an accelerator.
 
 mod claims;
 mod processes;
@@ -23,8 +23,8 @@ static BUNDLE: LazyLock<ModelFiles> = LazyLock::new(|| {
     .unwrap()
 });
 
-/// Drawn pictures with hands.
-static PICTURES: LazyLock<Vec<RgbFrame>> =
+/// Drawn images with hands.
+static IMAGES: LazyLock<Vec<RgbFrame>> =
     LazyLock::new(|| (0..4).map(|i| signing_scene(3, 9 * i, 320, 240)).collect());
 
 fn open(file: &ModelFile, spec: &DelegateSpec) -> Result<DelegateModel, BackendError> {

@@ -1,4 +1,4 @@
-//! Plugins that crash, hang or leak, each in a process of its own.
+//! Plugins that crash, hang or leak, each in its own process.
 
 use super::{BUNDLE, open};
 use handloom::hand::Model;
@@ -8,15 +8,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 use test_support::plugin::spec;
-use test_support::say;
+use test_support::print_note;
 
-/// What a child is to do; see `child`.
+/// Environment variable with the child's job; see `child`.
 const CHILD: &str = "HANDLOOM_TEST_CHILD";
 
-/// A child of this test that is ended whatever happens.
+/// A child process that is killed when dropped.
 struct Guard {
     child: Child,
-    /// Open as long as the child may write.
+    /// Open while the child may write.
     out: Option<BufReader<ChildStdout>>,
 }
 
@@ -27,7 +27,7 @@ impl Drop for Guard {
     }
 }
 
-/// This test binary once more, doing `job` in its test `child`. Comes back when that is about to begin.
+/// Starts this test binary again, with `job` for its test `child`. Returns when the job is about to begin.
 fn start(job: &str) -> Guard {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "delegate::processes::child", "--nocapture"])
@@ -47,7 +47,7 @@ fn start(job: &str) -> Guard {
     guard
 }
 
-/// Not a test: what `start` has done in a process of its own.
+/// Not a test: does the job that `start` gives to a child process.
 #[test]
 #[allow(clippy::print_stdout, reason = "the parent reads it")]
 fn child() {
@@ -65,16 +65,16 @@ fn child() {
 
 #[test]
 fn a_crash_stays_in_the_process_that_tries_the_plugin() {
-    for stage in ["create", "prepare", "invoke"] {
-        let mut guard = start(&format!("abort={stage}"));
+    for call in ["create", "prepare", "invoke"] {
+        let mut guard = start(&format!("abort={call}"));
         let status = guard.child.wait().unwrap();
-        assert_eq!(status.signal(), Some(libc::SIGABRT), "{stage}: {status}");
+        assert_eq!(status.signal(), Some(libc::SIGABRT), "{call}: {status}");
     }
 }
 
 #[test]
 fn a_hanging_plugin_can_be_ended_with_its_process() {
-    let mut guards = ["create", "prepare", "invoke"].map(|stage| start(&format!("hang={stage}")));
+    let mut guards = ["create", "prepare", "invoke"].map(|call| start(&format!("hang={call}")));
     std::thread::sleep(Duration::from_secs(2));
     for guard in &mut guards {
         assert_eq!(guard.child.try_wait().unwrap(), None);
@@ -92,8 +92,8 @@ fn resident_mib() -> usize {
 }
 
 fn open_a_hundred_times() {
-    // An interpreter with its packed weights is 8 MiB and more: one left behind each time is 1600 MiB. The
-    // allocator's own ways are good for 30.
+    // An interpreter with its packed weights takes at least 8 MiB: 200 leaked ones take 1600 MiB. The allocator
+    // itself may account for 30 MiB.
     let once = |mode: &str| {
         for file in [&BUNDLE.palm, &BUNDLE.hand] {
             let mut model = open(file, &spec(&[mode])).unwrap();
@@ -111,7 +111,7 @@ fn open_a_hundred_times() {
         once("mode=part");
     }
     let after = resident_mib();
-    say(&format!(
+    print_note(&format!(
         "memory: {before} MiB, {after} after 200 interpreters"
     ));
     assert!(after <= before + 64, "{before} MiB before, {after} after");
@@ -124,7 +124,7 @@ fn opening_and_dropping_leaves_nothing_behind() {
     let mut err = guard.child.stderr.take().unwrap();
     err.read_to_string(&mut words).unwrap();
     let status = guard.child.wait().unwrap();
-    let told = words.lines().find(|line| line.starts_with("memory:"));
+    let memory_line = words.lines().find(|line| line.starts_with("memory:"));
     assert!(status.success(), "{status}: {words}");
-    say(told.unwrap_or_default());
+    print_note(memory_line.unwrap_or_default());
 }

@@ -10,7 +10,7 @@ use test_support::plugin::{library, spec};
 use test_support::{models, scratch};
 
 #[test]
-fn what_cannot_be_loaded_is_told_apart() {
+fn load_errors_are_distinguished() {
     let folder = scratch();
     let file = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
@@ -19,7 +19,7 @@ fn what_cannot_be_loaded_is_told_apart() {
     };
     let plugin = fs::read(library()).unwrap();
     let mut foreign = plugin.clone();
-    // The machine: 183 is aarch64, 62 x86_64.
+    // The ELF machine: 183 is aarch64, 62 is x86_64.
     foreign[18] = if foreign[18] == 183 { 62 } else { 183 };
     let check = |library: &Path, expected: &[&str]| {
         let spec = DelegateSpec {
@@ -52,7 +52,7 @@ fn what_cannot_be_loaded_is_told_apart() {
 }
 
 #[test]
-fn what_the_plugin_refuses_is_told_in_its_words() {
+fn refusals_carry_the_plugins_message() {
     let check = |file: &ModelFile, options: &[&str], expected: &[&str]| {
         let error = open(file, &spec(options)).unwrap_err().to_string();
         for word in expected {
@@ -108,7 +108,7 @@ fn models_of_ones_own_are_held_against_the_manifest() {
         for word in expected {
             assert!(error.to_string().contains(word), "no {word:?} in {error}");
         }
-        // The other model has none of its own.
+        // The palm model has no override.
         open(&BUNDLE.palm, &spec).unwrap();
     };
     check(
@@ -126,7 +126,7 @@ fn models_of_ones_own_are_held_against_the_manifest() {
     );
     check(&broken, &["broken.tflite", "cannot use"]);
     check(&cut, &["cut.tflite", "cannot use"]);
-    // One that fits is taken.
+    // A model that fits is accepted.
     let own = folder.path().join("own.tflite");
     fs::copy(models().join("hand_landmark_full.tflite"), &own).unwrap();
     let spec = DelegateSpec {

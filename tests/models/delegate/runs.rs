@@ -1,6 +1,6 @@
 //! Runs that are slow or fail, for once or for good.
 
-use super::{BUNDLE, PICTURES, open};
+use super::{BUNDLE, IMAGES, open};
 use handloom::hand::{Detector, DetectorOptions, Model};
 use handloom::inference::{BoxedModel, CpuLoadedModel, CpuModel};
 use handloom::selection::Precision;
@@ -17,7 +17,7 @@ fn a_slow_plugin_is_waited_for() {
 }
 
 #[test]
-fn results_of_a_failing_run_are_not_to_be_had() {
+fn results_of_a_failing_run_are_unavailable() {
     let mut model = open(&BUNDLE.hand, &spec(&["mode=right", "fail_at=2"])).unwrap();
     let mut out = [0.0; 63];
     let none = model.output(0, &mut out).unwrap_err().to_string();
@@ -38,7 +38,7 @@ fn results_of_a_failing_run_are_not_to_be_had() {
     model.invoke().unwrap();
     model.output(0, &mut out).unwrap();
     assert_eq!(out, first);
-    // Others than there are.
+    // An output that does not exist, and one of another size.
     model.output(4, &mut out).unwrap_err();
     model.output(0, &mut out[..62]).unwrap_err();
 }
@@ -63,6 +63,6 @@ fn a_detector_gives_the_failure_on() {
     let hand = open(&BUNDLE.hand, &spec(&["mode=right", "fail_at=1"])).unwrap();
     let (palm, hand): (BoxedModel, BoxedModel) = (Box::new(palm), Box::new(hand));
     let mut detector = Detector::new(palm, hand, DetectorOptions::default());
-    let error = detector.detect(&PICTURES[0]).unwrap_err().to_string();
+    let error = detector.detect(&IMAGES[0]).unwrap_err().to_string();
     assert!(error.contains("went away"), "{error}");
 }

@@ -9,7 +9,7 @@ use test_support::plugin::spec;
 use test_support::scratch;
 use test_support::tiny_model::{self, Operator, TensorOf, Type};
 
-/// A model file of one operator with the manifest's view of it.
+/// A model file of one operator with its manifest entry.
 fn tiny(
     operator: Operator,
     input: &TensorOf<'_>,
@@ -29,12 +29,12 @@ fn tiny(
     file
 }
 
-fn tensor(name: &str, dtype: Type, quantisation: Option<(f32, i64)>) -> TensorOf<'_> {
+fn tensor(name: &str, dtype: Type, quantization: Option<(f32, i64)>) -> TensorOf<'_> {
     TensorOf {
         name,
         dtype,
         shape: &[1, 2, 2, 3],
-        quantisation,
+        quantization,
     }
 }
 
@@ -44,7 +44,7 @@ fn open_tiny(file: &ModelFile) -> Result<DelegateModel, BackendError> {
 }
 
 #[test]
-fn quantised_tensors_are_read_and_written() {
+fn quantized_tensors_are_read_and_written() {
     let values = [
         0.0, 0.24, 0.25, 0.26, -0.25, -0.74, 0.75, 5.0, 1e9, -1e9, 60.0, -60.0,
     ];
@@ -62,7 +62,7 @@ fn quantised_tensors_are_read_and_written() {
         model.output(0, &mut out).unwrap();
         assert_eq!(out, expected);
     };
-    // Steps of a half: 0.25 goes up, -0.25 down, and the ends are where 8 bits end.
+    // Steps of one half: 0.25 rounds up, -0.25 rounds down, and values saturate at the ends of 8 bits.
     let steps = |least: f32, most: f32| {
         [
             0.0, 0.0, 0.5, 0.5, -0.5, -0.5, 1.0, 5.0, most, least, 60.0, -60.0,
@@ -109,7 +109,7 @@ fn outputs_are_found_by_name() {
     assert_eq!(out, [3.0; 12]);
 }
 
-/// A model that a maker's compiler has worked on is one operator that the runtime does not know.
+/// A model from a vendor's compiler is one operator that the runtime does not know.
 #[test]
 fn a_compiled_model_runs_on_its_plugin_alone() {
     let file = |operator| {
@@ -153,7 +153,7 @@ fn tensors_that_do_not_fit_are_named() {
         }
     };
     let plain = || tensor("in", Type::F32, None);
-    let small = |quantisation| tensor("out", Type::I8, quantisation);
+    let small = |quantization| tensor("out", Type::I8, quantization);
     check(
         TensorOf {
             shape: &[1, 2, 3, 2],

@@ -1,4 +1,4 @@
-//! Rows that are odd in themselves, beside others that are good.
+//! Invalid rows beside valid ones.
 
 use super::*;
 
@@ -164,7 +164,7 @@ fn tables_that_are_not_read_are_named() {
     let names = ["all.csv", "train.csv"];
     let mut files = FileTree::new(names.map(Box::from), []);
     let found = FormatName::Csv.reader().recognise(&files).unwrap_err();
-    assert!(found.starts_with("train.csv was not looked at"), "{found}");
+    assert!(found.starts_with("train.csv was not read"), "{found}");
     for name in names {
         files.set_head(name, b"path,gloss\n".to_vec());
     }

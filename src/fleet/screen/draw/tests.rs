@@ -98,7 +98,7 @@ fn frame(view: &FleetView, width: u16, height: u16) -> TestBackend {
     terminal.backend().clone()
 }
 
-/// Holds what is seen against tests/interface/snapshots.
+/// Compares the screen with the snapshot `name` in tests/interface/snapshots.
 fn check(name: &str, view: &FleetView, width: u16, height: u16) {
     insta::with_settings!({snapshot_path => "../../../../tests/interface/snapshots", prepend_module_to_snapshot => false}, {
         insta::assert_snapshot!(format!("watch__{name}_{width}x{height}"), frame(view, width, height));
@@ -124,7 +124,7 @@ fn details_are_of_the_chosen_device() {
 }
 
 #[test]
-fn nothing_and_no_connection_are_said() {
+fn an_empty_fleet_and_a_lost_connection_are_shown() {
     let mut view = FleetView::new("mqtt://broker.local:1883".to_owned());
     let reason = "Connection refused (os error 111); is a broker running there?";
     view.lose(reason.to_owned(), NOW);
@@ -132,7 +132,7 @@ fn nothing_and_no_connection_are_said() {
 }
 
 #[test]
-fn nobody_is_called_silent_while_we_are_away() {
+fn no_device_is_called_silent_while_disconnected() {
     let mut view = fleet();
     let online = |view: &FleetView, at| view.fleet.online(view.clock(at));
     let later = NOW + Duration::from_mins(5);

@@ -13,9 +13,9 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// A mirror's folder and output folders, each with an identity, beside it.
-struct Place(TempDir);
+struct OwnerFixture(TempDir);
 
-impl Place {
+impl OwnerFixture {
     fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         fs::create_dir(place.to()).unwrap();
@@ -54,9 +54,9 @@ const TAKES: [(&str, &str); 3] = [
 ];
 const OTHER: [(&str, &str); 2] = [("batches/00000.npz", "new"), (MANIFEST_NAME, "line")];
 
-/// Nothing in the mirror is changed by these files' pass, and the words say why.
+/// A synchronization of these files changes nothing in the mirror, and its error contains `words`.
 #[track_caller]
-fn is_left_alone(place: &Place, (mirror, listing): &(Mirror, Listing), words: &str) {
+fn is_left_alone(place: &OwnerFixture, (mirror, listing): &(Mirror, Listing), words: &str) {
     let before = place.tree();
     for is_all in [false, true] {
         let listing = Listing {
@@ -82,18 +82,18 @@ fn is_left_alone(place: &Place, (mirror, listing): &(Mirror, Listing), words: &s
 
 #[test]
 fn the_copy_of_another_output_folder_is_left_alone() {
-    let place = Place::new();
+    let place = OwnerFixture::new();
     let (mirror, listing) = place.out("a", &TAKES);
     assert!(mirror.belongs(&listing, &|| false).unwrap());
     assert!(place.tree().is_empty(), "looking changes nothing");
     assert_eq!(mirror.pass(&listing, &|| false).unwrap().copied, 3);
     let owner = fs::read_to_string(place.to().join(OWNER_NAME)).unwrap();
     assert_eq!(owner, format!("{}\n", listing.identity));
-    // Lost and begun anew; also where nothing was made yet, or the same.
+    // Another output folder is refused, with other files, no files or the same files.
     for files in [&OTHER[..], &[], &TAKES] {
         is_left_alone(&place, &place.out("b", files), "another identity, aaaa");
     }
-    // The folder itself goes on.
+    // The output folder itself may continue with other files.
     let (mirror, listing) = place.out("a", &OTHER);
     let pass = mirror.pass(&listing, &|| false).unwrap();
     assert_eq!((pass.copied, pass.removed), (2, 1));
@@ -102,7 +102,7 @@ fn the_copy_of_another_output_folder_is_left_alone() {
 #[test]
 fn a_mirror_from_before_is_taken_up_when_it_is_equal() {
     let before = |change: &dyn Fn(&std::path::Path)| {
-        let place = Place::new();
+        let place = OwnerFixture::new();
         let (mirror, listing) = place.out("a", &TAKES);
         mirror.pass(&listing, &|| false).unwrap();
         fs::remove_file(place.to().join(OWNER_NAME)).unwrap();
@@ -111,14 +111,14 @@ fn a_mirror_from_before_is_taken_up_when_it_is_equal() {
     };
     let same = before(&|_| {});
     let (mirror, listing) = same.out("b", &TAKES);
-    // Not known in time: nothing is done.
+    // Stopped before the comparison ended: nothing is changed.
     let tree = same.tree();
     let pass = mirror.pass(&listing, &|| true).unwrap();
     assert_eq!((pass.copied, pass.waiting), (0, 3));
     assert_eq!(same.tree(), tree);
     assert_eq!(mirror.pass(&listing, &|| false).unwrap().in_place, 3);
     assert!(same.to().join(OWNER_NAME).exists());
-    // A part of it, and what an interrupted copy left.
+    // Equal files in part, and the partial files of an interrupted copy.
     let part = before(&|to| {
         fs::remove_file(to.join(SUMS_NAME)).unwrap();
         fs::remove_file(to.join("batches/00001.npz")).unwrap();
@@ -130,7 +130,7 @@ fn a_mirror_from_before_is_taken_up_when_it_is_equal() {
     let (mirror, listing) = part.out("b", &TAKES);
     assert_eq!(mirror.pass(&listing, &|| false).unwrap().in_place, 3);
     assert!(part.tree().keys().all(|name| !name.contains(".part")));
-    // Anything else there is another one's.
+    // A mirror with other files belongs to another output folder.
     for (name, text) in [
         ("batches/00000.npz", "uno"),
         ("batches/00007.npz", "more"),
@@ -142,21 +142,21 @@ fn a_mirror_from_before_is_taken_up_when_it_is_equal() {
         let place = before(&|to| fs::write(to.join(name), text).unwrap());
         is_left_alone(&place, &place.out("b", &TAKES), name);
     }
-    // A list with lines of what is not wanted, though its files are gone.
+    // A list that names unknown files, although these are gone.
     let place = before(&|to| fs::remove_file(to.join("batches/00001.npz")).unwrap());
     is_left_alone(&place, &place.out("b", &TAKES[..1]), SUMS_NAME);
 }
 
 #[test]
 fn the_identity_is_there_before_the_first_copy() {
-    let place = Place::new();
+    let place = OwnerFixture::new();
     let (mirror, listing) = place.out("a", &TAKES);
     let pass = mirror.pass(&listing, &|| true).unwrap();
     assert_eq!(pass.waiting, 3);
     assert_eq!(place.tree().into_keys().collect::<Vec<_>>(), [OWNER_NAME]);
     is_left_alone(&place, &place.out("b", &OTHER), "another identity");
-    // With nothing to copy nobody's it stays.
-    let place = Place::new();
+    // Without files to copy, the mirror gets no owner.
+    let place = OwnerFixture::new();
     let (mirror, listing) = place.out("a", &[]);
     assert_eq!(mirror.pass(&listing, &|| false).unwrap().waiting, 0);
     assert!(place.tree().is_empty());

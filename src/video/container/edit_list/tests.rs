@@ -1,5 +1,5 @@
-//! Expectations: `ffprobe -show_packets` of FFmpeg 5.1 on one clip under each list. The frames that OpenCV 4.8.1 gives of
-//! the same files are those that are shown here.
+//! Expectations: `ffprobe -show_packets` of FFmpeg 5.1 on one clip under each list. The frames that OpenCV 4.8.1
+//! gives of the same files are those that are shown here.
 
 use super::*;
 use std::ops::Range;
@@ -126,7 +126,7 @@ fn endless_lists_are_refused() {
 }
 
 #[test]
-fn a_picture_before_the_first_key_frame_is_not_decoded() {
+fn a_frame_before_the_first_key_frame_is_not_decoded() {
     // The last edit begins with sample 12; sample 13 made to come before it, as in an open group.
     let mut open = stbl();
     let ctts = open.windows(4).position(|w| w == b"ctts").unwrap() + 12;

@@ -1,11 +1,11 @@
-//! What is shown: to programs, to people, to numpy, and in the demo.
+//! Output for programs, for people and for numpy, and the demo.
 
 use super::dataset::{fixture, new_out, tiny};
 use super::{final_file, strings};
 use serde_json::Value;
 use serde_json::json;
 use std::fs;
-use test_support::{self, digests, fates, handloom, process};
+use test_support::{self, digests, handloom, manifest_states, process};
 
 #[test]
 fn programs_get_one_json_object_a_line() {
@@ -76,17 +76,17 @@ fn inspect_shows_what_is_in_a_file() {
     fs::write(&garbage, "PK garbage").unwrap();
     handloom(["inspect".as_ref(), garbage.as_os_str()])
         .ends(65)
-        .says(&["garbage.npz"]);
+        .stderr_contains(&["garbage.npz"]);
     handloom(["inspect", "/no/such.npz"])
         .ends(66)
-        .says(&["/no/such.npz"]);
+        .stderr_contains(&["/no/such.npz"]);
 }
 
 #[test]
 fn numpy_reads_the_files_without_pickle() {
     let python = |args: &[&str]| std::process::Command::new("python3").args(args).output();
     if !python(&["-c", "import numpy"]).is_ok_and(|o| o.status.success()) {
-        test_support::say("SKIPPED: python3 with numpy is not there");
+        test_support::print_note("SKIPPED: python3 with numpy is not there");
         return;
     }
     let script = r"
@@ -114,7 +114,7 @@ assert (batch['handedness'][batch['hand_count'] == 0] == -1).all()
 ";
     let out = &fixture().out;
     let (whole, batch) = (final_file(out), out.join("batches/00000.npz"));
-    let said = python(&[
+    let done = python(&[
         "-c",
         script,
         whole.to_str().unwrap(),
@@ -122,9 +122,9 @@ assert (batch['handedness'][batch['hand_count'] == 0] == -1).all()
     ])
     .unwrap();
     assert!(
-        said.status.success(),
+        done.status.success(),
         "{}",
-        String::from_utf8_lossy(&said.stderr)
+        String::from_utf8_lossy(&done.stderr)
     );
 }
 
@@ -145,7 +145,7 @@ fn the_demo_shows_itself() {
             "00001", "00002", "00003", "00004", "00005", "00011", "00012", "00013"
         ]
     );
-    let states: Vec<String> = fates(&out.join("result"))
+    let states: Vec<String> = manifest_states(&out.join("result"))
         .into_iter()
         .filter(|l| !l.ends_with(" accepted"))
         .collect();
@@ -170,15 +170,15 @@ fn the_demo_shows_itself() {
         "{:?}",
         sheet.dimensions()
     );
-    let colours: std::collections::HashSet<_> = sheet.pixels().map(|p| p.0).collect();
-    assert!(colours.len() > 1000);
+    let colors: std::collections::HashSet<_> = sheet.pixels().map(|p| p.0).collect();
+    assert!(colors.len() > 1000);
 
-    // A folder with something else in it is left alone.
+    // The demo leaves a folder with other files as it is.
     let foreign = new_out("demo-foreign");
     fs::create_dir(&foreign).unwrap();
     fs::write(foreign.join("thesis.txt"), "mine").unwrap();
     handloom(["demo".as_ref(), "--out".as_ref(), foreign.as_os_str()])
         .ends(73)
-        .says(&["demo-foreign", "another --out"]);
+        .stderr_contains(&["demo-foreign", "another --out"]);
     assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1);
 }

@@ -1,4 +1,4 @@
-//! The line with all that a daemon would give it, run in a thread.
+//! A harness that runs the MQTT client in a thread, with the inputs that a daemon gives it.
 
 use handloom::messages::payloads::VERSION;
 use handloom::messages::{Envelope, Status, topics};
@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 pub(crate) const DEVICE: &str = "pi-1";
 
-/// Settings with short pauses.
+/// Settings with short reconnect delays.
 pub(crate) fn settings(port: u16) -> Settings {
     let mut settings = Settings::new(DEVICE, "127.0.0.1", port);
     settings.reconnect_min = Duration::from_millis(100);
@@ -31,60 +31,60 @@ pub(crate) fn topic(channel: &str) -> String {
 
 /// An outbox in memory.
 #[derive(Default)]
-pub(crate) struct Shelf {
-    letters: Mutex<BTreeMap<i64, PendingMessage>>,
+pub(crate) struct MemoryOutbox {
+    pending: Mutex<BTreeMap<i64, PendingMessage>>,
     /// Ids in the order in which they were removed.
     pub(crate) removed: Mutex<Vec<i64>>,
-    /// What an operator was told.
+    /// Notices for the operator.
     pub(crate) notices: Mutex<Vec<ConnectionNotice>>,
     /// Calls fail while this is set.
-    pub(crate) jammed: AtomicBool,
+    pub(crate) is_failing: AtomicBool,
 }
 
-impl Shelf {
+impl MemoryOutbox {
     pub(crate) fn put(&self, ids: impl IntoIterator<Item = i64>) {
         for id in ids {
-            let letter = PendingMessage {
+            let pending_message = PendingMessage {
                 id,
                 channel: topics::BATCH.to_owned(),
                 payload: id.to_string().into(),
             };
-            self.letters.lock().unwrap().insert(id, letter);
+            self.pending.lock().unwrap().insert(id, pending_message);
         }
     }
 
     pub(crate) fn insert(&self, message: PendingMessage) {
-        self.letters.lock().unwrap().insert(message.id, message);
+        self.pending.lock().unwrap().insert(message.id, message);
     }
 
     pub(crate) fn ids(&self) -> Vec<i64> {
-        self.letters.lock().unwrap().keys().copied().collect()
+        self.pending.lock().unwrap().keys().copied().collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.letters.lock().unwrap().is_empty()
+        self.pending.lock().unwrap().is_empty()
     }
 
-    fn jam(&self) -> Result<(), String> {
-        if self.jammed.load(Ordering::SeqCst) {
+    fn check_failing(&self) -> Result<(), String> {
+        if self.is_failing.load(Ordering::SeqCst) {
             return Err("jammed".to_owned());
         }
         Ok(())
     }
 }
 
-impl Outbox for Shelf {
+impl Outbox for MemoryOutbox {
     fn after(&self, id: i64, limit: usize) -> Result<Vec<PendingMessage>, String> {
-        self.jam()?;
-        let letters = self.letters.lock().unwrap();
-        let after = letters.range(id.saturating_add(1)..);
+        self.check_failing()?;
+        let pending = self.pending.lock().unwrap();
+        let after = pending.range(id.saturating_add(1)..);
         Ok(after.take(limit).map(|(_, l)| l.clone()).collect())
     }
 
     fn delivered(&self, ids: &[i64]) -> Result<(), String> {
-        self.jam()?;
-        let mut letters = self.letters.lock().unwrap();
-        letters.retain(|id, _| !ids.contains(id));
+        self.check_failing()?;
+        let mut pending = self.pending.lock().unwrap();
+        pending.retain(|id, _| !ids.contains(id));
         self.removed.lock().unwrap().extend(ids);
         Ok(())
     }
@@ -94,26 +94,26 @@ impl Outbox for Shelf {
     }
 }
 
-/// A command as it came: name, payload, retained.
+/// A received command: name, payload, retained.
 pub(crate) type Command = (String, Vec<u8>, bool);
 
 /// An inbox in memory.
 #[derive(Default)]
-pub(crate) struct Tray {
+pub(crate) struct MemoryInbox {
     pub(crate) commands: Mutex<Vec<Command>>,
     /// Calls fail while this is set.
-    pub(crate) jammed: AtomicBool,
-    /// Calls that failed.
+    pub(crate) is_failing: AtomicBool,
+    /// Number of failed calls.
     pub(crate) failed: AtomicU64,
     /// Time that a call takes.
     pub(crate) slow: Mutex<Duration>,
 }
 
-impl Inbox for Tray {
+impl Inbox for MemoryInbox {
     fn receive(&self, command: &str, payload: &[u8], retained: bool) -> Result<(), String> {
         let slow = *self.slow.lock().unwrap();
         thread::sleep(slow);
-        if self.jammed.load(Ordering::SeqCst) {
+        if self.is_failing.load(Ordering::SeqCst) {
             self.failed.fetch_add(1, Ordering::SeqCst);
             return Err("jammed".to_owned());
         }
@@ -123,10 +123,10 @@ impl Inbox for Tray {
     }
 }
 
-/// Runs until it is dropped or [`Rig::stop`]ped.
-pub(crate) struct Rig {
-    pub(crate) shelf: Arc<Shelf>,
-    pub(crate) tray: Arc<Tray>,
+/// Runs the client until it is dropped or [`Harness::stop`] is called.
+pub(crate) struct Harness {
+    pub(crate) outbox: Arc<MemoryOutbox>,
+    pub(crate) inbox: Arc<MemoryInbox>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) state: watch::Sender<Option<Vec<u8>>>,
     pub(crate) progress: watch::Sender<Option<Vec<u8>>>,
@@ -134,18 +134,18 @@ pub(crate) struct Rig {
     pub(crate) settings: watch::Sender<Settings>,
     wake: Arc<Notify>,
     stop: watch::Sender<bool>,
-    /// Gives the time that it spent computing.
+    /// Returns the thread's CPU time.
     thread: Option<JoinHandle<Duration>>,
 }
 
-impl Rig {
+impl Harness {
     pub(crate) fn start(settings: Settings) -> Self {
-        let shelf = Arc::new(Shelf::default());
-        Self::start_with(settings, shelf)
+        let outbox = Arc::new(MemoryOutbox::default());
+        Self::start_with(settings, outbox)
     }
 
-    pub(crate) fn start_with(settings: Settings, shelf: Arc<Shelf>) -> Self {
-        let tray = Arc::new(Tray::default());
+    pub(crate) fn start_with(settings: Settings, outbox: Arc<MemoryOutbox>) -> Self {
+        let inbox = Arc::new(MemoryInbox::default());
         let counters = Arc::new(Counters::default());
         let wake = Arc::new(Notify::new());
         let (state, state_out) = watch::channel(Some(b"state 0".to_vec()));
@@ -179,8 +179,8 @@ impl Rig {
         let line = run(
             settings_out,
             inputs,
-            shelf.clone(),
-            tray.clone(),
+            outbox.clone(),
+            inbox.clone(),
             counters.clone(),
             stop_out,
         );
@@ -195,8 +195,8 @@ impl Rig {
             Duration::from_nanos(spent_ns)
         });
         Self {
-            shelf,
-            tray,
+            outbox,
+            inbox,
             counters,
             state,
             progress,
@@ -208,14 +208,14 @@ impl Rig {
         }
     }
 
-    /// Puts letters into the outbox and says so.
+    /// Puts messages into the outbox and wakes the client.
     pub(crate) fn write(&self, ids: impl IntoIterator<Item = i64>) {
-        self.shelf.put(ids);
+        self.outbox.put(ids);
         self.wake.notify_one();
     }
 
-    /// `health` at `QoS` 0 or `snapshot` at `QoS` 1; whether there was room for it.
-    pub(crate) fn drop_in(&self, qos: QoS, payload: &[u8]) -> bool {
+    /// Queues `health` at `QoS` 0 or `snapshot` at `QoS` 1; returns whether the queue had room.
+    pub(crate) fn try_send_transient(&self, qos: QoS, payload: &[u8]) -> bool {
         let channel = match qos {
             QoS::AtMostOnce => topics::HEALTH,
             _ => topics::SNAPSHOT,
@@ -236,7 +236,7 @@ impl Rig {
         self.counters.dropped.load(Ordering::SeqCst)
     }
 
-    /// Stops it and waits for its end; the time that it spent computing.
+    /// Stops the client, waits for its end, and returns its CPU time.
     pub(crate) fn stop(&mut self) -> Duration {
         self.stop.send_replace(true);
         let thread = self.thread.take();
@@ -244,7 +244,7 @@ impl Rig {
     }
 }
 
-impl Drop for Rig {
+impl Drop for Harness {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {

@@ -1,4 +1,5 @@
-//! Times of the rooms between the models: `make bench-rooms`. Medians; machines are noisy, compare within one run.
+//! Times of the computations around the models: `make bench-kernels`. Machines are noisy: compare medians within one
+//! run.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -26,7 +27,7 @@ fn main() {
 
 const SIZES: [(usize, usize); 3] = [(288, 192), (640, 480), (1280, 720)];
 
-/// The palm model's crop of a whole picture.
+/// The palm model's crop of a whole frame.
 #[divan::bench(args = SIZES)]
 fn warp_palm(bencher: Bencher, (width, height): (usize, usize)) {
     let frame = signing_scene(1, 0, width, height);
@@ -42,7 +43,7 @@ fn warp_palm(bencher: Bencher, (width, height): (usize, usize)) {
     bencher.bench_local(|| warp.crop(black_box(&frame), &rect, 192, Border::Zero, &mut tensor));
 }
 
-/// The hand model's crop of a hand that fills a third of the picture, partly outside.
+/// The hand model's crop of a hand that fills a third of the frame, partly outside.
 #[divan::bench(args = SIZES)]
 fn warp_hand(bencher: Bencher, (width, height): (usize, usize)) {
     let frame = signing_scene(1, 0, width, height);
@@ -68,10 +69,10 @@ fn warp_hand(bencher: Bencher, (width, height): (usize, usize)) {
 
 /// 4:2:0 planes to RGB.
 #[divan::bench(args = SIZES)]
-fn colour(bencher: Bencher, (width, height): (usize, usize)) {
+fn color(bencher: Bencher, (width, height): (usize, usize)) {
     let luma: Vec<u8> = (0..width * height).map(|i| (i * 31 % 251) as u8).collect();
     let chroma = &luma[..(width / 2) * (height / 2)];
-    let picture = YuvFrame {
+    let image = YuvFrame {
         width,
         height,
         coded_width: width,
@@ -84,7 +85,7 @@ fn colour(bencher: Bencher, (width, height): (usize, usize)) {
         strides: [width, width / 2, width / 2],
     };
     let (mut converter, mut out) = (Converter::default(), RgbFrame::default());
-    bencher.bench_local(|| converter.to_rgb(black_box(&picture), &mut out));
+    bencher.bench_local(|| converter.to_rgb(black_box(&image), &mut out));
 }
 
 /// Palm outputs with 40 rows above the threshold, suppressed to palms.
@@ -110,7 +111,7 @@ fn npz_write(bencher: Bencher) {
     });
 }
 
-/// A drawn H.264 clip of 64 frames, opened and decoded, pictures not converted.
+/// A drawn H.264 clip of 64 frames, opened and decoded without color conversion.
 #[divan::bench(args = SIZES, sample_count = 20)]
 fn decode(bencher: Bencher, (width, height): (usize, usize)) {
     let dir = tempfile::tempdir().expect("a folder for the clip");

@@ -1,11 +1,11 @@
-//! Broken configs of all kinds: each is taken or refused in words.
+//! Random broken configs: each is accepted or refused with a reason.
 
 use super::case::{ALTERNATIVES, Case, example_with_all};
 use handloom::config::{Config, KEYS};
-use test_support::Dice;
+use test_support::TestRng;
 
-/// A value that some key may not like.
-fn odd_value(dice: &mut Dice) -> String {
+/// A value that some keys refuse.
+fn odd_value(rng: &mut TestRng) -> String {
     let values = [
         "0",
         "-1",
@@ -32,31 +32,31 @@ fn odd_value(dice: &mut Dice) -> String {
         "=",
         "",
     ];
-    values[dice.below(values.len())].to_owned()
+    values[rng.below(values.len())].to_owned()
 }
 
-/// `lines` with one thing changed.
-fn mutate(lines: &mut Vec<Vec<u8>>, dice: &mut Dice) {
-    let at = dice.below(lines.len());
-    match dice.below(8) {
+/// Changes one thing in `lines`.
+fn mutate(lines: &mut Vec<Vec<u8>>, rng: &mut TestRng) {
+    let at = rng.below(lines.len());
+    match rng.below(8) {
         0 => {
             lines.remove(at);
         }
         1 => {
             let line = lines[at].clone();
-            let to = dice.below(lines.len());
+            let to = rng.below(lines.len());
             lines.insert(to, line);
         }
         2 | 3 if !lines[at].is_empty() => {
-            let byte = dice.below(lines[at].len());
-            lines[at][byte] = dice.byte();
+            let byte = rng.below(lines[at].len());
+            lines[at][byte] = rng.byte();
         }
         4 => lines.truncate(at + 1),
         5 => lines[at].truncate(at % 7),
         _ => {
             let text = String::from_utf8_lossy(&lines[at]).into_owned();
             if let Some((key, _)) = text.split_once('=') {
-                lines[at] = format!("{key}= {}", odd_value(dice)).into_bytes();
+                lines[at] = format!("{key}= {}", odd_value(rng)).into_bytes();
             }
         }
     }
@@ -68,7 +68,6 @@ fn mutate(lines: &mut Vec<Vec<u8>>, dice: &mut Dice) {
 #[test]
 fn no_config_makes_it_panic() {
     let all = example_with_all(&ALTERNATIVES);
-    // Comments are of no interest.
     let lines: Vec<Vec<u8>> = all
         .lines()
         .filter(|l| !l.starts_with('#') && !l.is_empty())
@@ -76,24 +75,24 @@ fn no_config_makes_it_panic() {
         .collect();
     let (mut taken, mut refused) = (0, 0);
     for seed in 0..600 {
-        let mut dice = Dice::new(seed);
+        let mut rng = TestRng::new(seed);
         let mut lines = lines.clone();
-        for _ in 0..=dice.below(3) {
-            mutate(&mut lines, &mut dice);
+        for _ in 0..=rng.below(3) {
+            mutate(&mut lines, &mut rng);
         }
         let bytes = lines.join(&b'\n');
         let mut case = Case::new(&bytes).with("mqtt-password", "geheim", 0o600);
-        // A broken variable and a broken flag now and then.
-        let key = &KEYS[dice.below(KEYS.len())];
-        match dice.below(4) {
-            0 => case = case.env(&key.variable(), &odd_value(&mut dice)),
-            1 => case = case.set(&format!("{}={}", key.dotted, odd_value(&mut dice))),
+        // Some cases also get an odd variable or flag.
+        let key = &KEYS[rng.below(KEYS.len())];
+        match rng.below(4) {
+            0 => case = case.env(&key.variable(), &odd_value(&mut rng)),
+            1 => case = case.set(&format!("{}={}", key.dotted, odd_value(&mut rng))),
             _ => {}
         }
         match case.load() {
             Ok(loaded) => {
                 taken += 1;
-                // What is taken can be printed and is the same again.
+                // The printed config loads as an equal config.
                 let again = Case::new(loaded.to_toml())
                     .with("mqtt-password", "geheim", 0o600)
                     .set("mqtt.password=")
@@ -125,10 +124,10 @@ fn no_config_makes_it_panic() {
             }
         }
     }
-    // The generator finds both kinds.
+    // The generator produces both kinds.
     assert!(
         taken > 50 && refused > 200,
-        "{taken} taken, {refused} refused"
+        "{taken} accepted, {refused} refused"
     );
 }
 

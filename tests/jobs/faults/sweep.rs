@@ -1,8 +1,8 @@
-//! A job that is recorded, cut everywhere, looked into and taken up again.
+//! A job is recorded, the power is cut after every call, what is left is inspected, and the job is run again.
 
-use super::cuts::{Cut, Promise, Start, by_weight, cuts, named, starts};
+use super::cuts::{PowerCut, Promise, Start, by_weight, cuts, named, starts};
 use super::disk::{Disk, Loss, State};
-use super::look::{Known, Wanted, check_results, ensure, files, inspect};
+use super::inspect::{LedgerContents, Reference, check_results, ensure, files, inspect};
 use super::{Op, record};
 use handloom::storage::Ledger;
 use std::collections::BTreeSet;
@@ -13,51 +13,53 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use tempfile::TempDir;
-use test_support::{DEADLINE, Dice, digests, fates, npz_files, process, say, scratch_in_memory};
+use test_support::{
+    DEADLINE, TestRng, digests, manifest_states, npz_files, print_note, process, scratch_in_memory,
+};
 
 /// The output folder, below the disk's root.
 pub(super) const OUT: &str = "out";
-/// More are not told.
-const TOLD: usize = 5;
+/// Most faults printed.
+const REPORTED_MAX: usize = 5;
 
-/// A job that is cut, and what must come of it.
-pub(crate) struct Scene {
+/// A job that is cut, and what its results depend on.
+pub(crate) struct PowerCutTest {
     name: &'static str,
     folder: TempDir,
     pub(crate) dataset: PathBuf,
-    /// On the disk before it starts.
+    /// The disk before the job starts.
     before: State,
-    /// What is run and cut.
+    /// Arguments of the run that is cut.
     args: Vec<&'static str>,
-    /// What is run after the cut.
+    /// Arguments of the run after the cut.
     pub(crate) again: Vec<&'static str>,
-    /// Clips whose record must outlive every cut.
+    /// Clips whose records must survive every cut.
     pub(crate) kept: Vec<&'static str>,
-    /// The command of the job before, where a cut may leave that one whole instead.
+    /// Arguments of the previous job, if a cut may leave that job intact instead.
     pub(crate) earlier: Option<Vec<&'static str>>,
-    /// Results of the job before.
-    was: PathBuf,
+    /// Results of the previous job.
+    previous: PathBuf,
 }
 
-/// How much of a sweep is run; all states are looked into in any case.
+/// How much of a sweep is run. All states are inspected in any case.
 #[derive(Clone, Copy)]
 pub(crate) struct Share {
-    /// States that the program goes on from.
+    /// States from which the job is run again.
     pub(crate) reruns: usize,
-    /// Jobs that are cut a second time after they went on.
+    /// Resumed jobs that are cut a second time.
     pub(crate) second_cuts: usize,
-    /// Moments at which the record is held against the real folder.
-    pub(crate) proofs: usize,
+    /// Moments at which the record is compared with the real folder.
+    pub(crate) record_checks: usize,
 }
 
-impl Scene {
+impl PowerCutTest {
     /// A job with `args` over the clips that `make` puts into a dataset folder, on an empty disk.
     pub(crate) fn new(name: &'static str, args: &[&'static str], make: impl FnOnce(&Path)) -> Self {
         let folder = scratch_in_memory();
         let dataset = folder.path().join("dataset");
         make(&dataset);
-        let was = folder.path().join("was");
-        fs::create_dir_all(was.join("batches")).unwrap();
+        let previous = folder.path().join("was");
+        fs::create_dir_all(previous.join("batches")).unwrap();
         Self {
             name,
             folder,
@@ -67,20 +69,20 @@ impl Scene {
             again: args.to_vec(),
             kept: Vec::new(),
             earlier: None,
-            was,
+            previous,
         }
     }
 
-    /// ... on a disk with the results of a job with `args` over the dataset as it is now.
+    /// Starts the job on a disk with the results of a job with `args` over the dataset as it is now.
     pub(crate) fn after(mut self, args: &[&'static str]) -> Self {
         let root = self.folder.path().join("before");
         process(&self.dataset, &root.join(OUT), args).ends(0);
         self.before = State::read(&root);
-        State::read(&root.join(OUT)).write(&self.was);
+        State::read(&root.join(OUT)).write(&self.previous);
         self
     }
 
-    /// Cuts everywhere. One sweep at a time: each uses all cores.
+    /// Cuts the power after every call. Sweeps run one at a time: each uses all cores.
     pub(crate) fn sweep(&self, share: Share) {
         static ALONE: Mutex<()> = Mutex::new(());
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,13 +91,13 @@ impl Scene {
         let root = self.folder.path().join("disk");
         let ops = self.recorded(&root, None);
         let moments = ops.iter().filter(|op| op.changes()).count();
-        let mut dice = Dice::new(7);
+        let mut rng = TestRng::new(7);
 
         let stops: Vec<usize> = if is_full {
             (1..=ops.len()).collect()
         } else {
-            (0..share.proofs)
-                .map(|_| 1 + dice.below(ops.len()))
+            (0..share.record_checks)
+                .map(|_| 1 + rng.below(ops.len()))
                 .collect()
         };
         let mut wrong = each(&stops, |stop, place| {
@@ -113,9 +115,9 @@ impl Scene {
             inspect(&wanted, cut, place).map(|_| ())
         }));
 
-        let order = by_weight(&cuts, &mut dice);
+        let order = by_weight(&cuts, &mut rng);
         let reruns = if is_full { cuts.len() } else { share.reruns };
-        let chosen: Vec<&Cut> = order.into_iter().take(reruns).collect();
+        let chosen: Vec<&PowerCut> = order.into_iter().take(reruns).collect();
         wrong.extend(each(&chosen, |cut, place| self.rerun(&wanted, cut, place)));
 
         let seconds = if is_full {
@@ -123,7 +125,7 @@ impl Scene {
         } else {
             share.second_cuts
         };
-        let starts = starts(first, promise, &ops, &cuts, seconds, &mut dice);
+        let starts = starts(first, promise, &ops, &cuts, seconds, &mut rng);
         let inspected = AtomicUsize::new(0);
         wrong.extend(each(&starts, |start, place| {
             let again = self.cut_again(&wanted, start, place)?;
@@ -131,9 +133,9 @@ impl Scene {
             Ok(())
         }));
 
-        say(&format!(
+        print_note(&format!(
             "power cut, {}: {} calls recorded ({moments} change the disk), {built} states built, {} distinct, all \
-             looked into; {} gone on from; {} jobs cut again after they went on, {} states looked into",
+             inspected; the job resumed from {}; {} resumed jobs cut again, {} states inspected",
             self.name,
             ops.len(),
             cuts.len(),
@@ -143,28 +145,28 @@ impl Scene {
         ));
         assert!(
             chosen.len() > share.reruns / 2,
-            "too few states to go on from"
+            "too few states to resume from"
         );
         assert!(
             wrong.is_empty(),
             "{}: {} faults, such as\n{}",
             self.name,
             wrong.len(),
-            wrong[..wrong.len().min(TOLD)].join("\n")
+            wrong[..wrong.len().min(REPORTED_MAX)].join("\n")
         );
     }
 
-    fn wanted(&self) -> Wanted {
+    fn wanted(&self) -> Reference {
         let out = self.folder.path().join("wanted");
         process(&self.dataset, &out, &self.again).ends(0);
         let ledger = Ledger::open(&out).unwrap();
-        Wanted {
+        Reference {
             settings: ledger.job().unwrap().unwrap().settings,
             npz: npz_files(&out),
-            was: npz_files(&self.was),
+            previous: npz_files(&self.previous),
             kept: self.kept.len(),
             digests: digests(&out),
-            fates: fates(&out),
+            manifest_states: manifest_states(&out),
             files: files(&out),
             out,
         }
@@ -178,48 +180,48 @@ impl Scene {
         command
     }
 
-    /// Records the job, to its end or for `stop` entries, and proves that the record tells all that happened.
+    /// Records the job, to its end or for `stop` entries, and checks that the record reproduces the folder.
     fn recorded(&self, root: &Path, stop: Option<usize>) -> Vec<Op> {
         self.before.write(root);
         let run = record(root, self.command(&root.join(OUT), &self.args), stop);
-        // Another run may come to its end a call earlier.
+        // This run may end one call earlier than the first.
         let is_stopped = stop.is_some_and(|stop| run.ops.len() == stop);
         let code = if is_stopped { 137 } else { 0 };
         assert_eq!(run.code, Some(code), "{}", run.stderr);
         let mut disk = Disk::new(&self.before);
         run.ops.iter().for_each(|op| disk.apply(op));
-        let told = disk.after(Loss::Nothing, &mut Dice::new(0));
+        let describe = disk.after(Loss::Nothing, &mut TestRng::new(0));
         let real = State::read(root);
         assert!(
-            told == real,
+            describe == real,
             "the record and the folder differ after {stop:?}"
         );
         run.ops
     }
 
-    /// Goes on from what a cut left.
-    fn rerun(&self, wanted: &Wanted, cut: &Cut, place: &Path) -> Result<(), String> {
+    /// Runs the job again on what a cut left.
+    fn rerun(&self, wanted: &Reference, cut: &PowerCut, place: &Path) -> Result<(), String> {
         let known = inspect(wanted, cut, place)?;
         cut.state.write(place);
         let out = place.join(OUT);
-        let (code, begun, log) = self.go_on(&out, &self.again);
+        let (code, begun, log) = self.run_program(&out, &self.again);
         if let (Some(73), Some(earlier), false) = (code, &self.earlier, known.is_wanted) {
-            // The cut came before the job began: the one before is whole and has nothing left to do.
-            let (code, begun, log) = self.go_on(&out, earlier);
+            // The cut came before the job began: the previous job is intact and has nothing left to do.
+            let (code, begun, log) = self.run_program(&out, earlier);
             ensure(code == Some(0) && begun.is_empty(), || {
                 format!("the earlier job: {log}")
             })?;
-            return ensure(digests(&out) == digests(&self.was), || {
+            return ensure(digests(&out) == digests(&self.previous), || {
                 "the earlier job's files differ".to_owned()
             });
         }
-        ensure(code == Some(0), || format!("it ended with {code:?}: {log}"))?;
+        ensure(code == Some(0), || format!("exit code {code:?}: {log}"))?;
         self.check_begun(&known, &begun)?;
         check_results(wanted, &out)
     }
 
-    /// Runs the program; gives its exit code, the clips that it began and its log.
-    fn go_on(&self, out: &Path, args: &[&str]) -> (Option<i32>, Vec<String>, String) {
+    /// Runs the program; returns its exit code, the clips that it began and its log.
+    fn run_program(&self, out: &Path, args: &[&str]) -> (Option<i32>, Vec<String>, String) {
         let output = assert_cmd::Command::new(test_support::binary())
             .args(self.command(out, args))
             .env("HANDLOOM_LOG", "debug")
@@ -232,8 +234,8 @@ impl Scene {
         (output.status.code(), named(&log, "clip begun"), log)
     }
 
-    /// Nothing twice.
-    fn check_begun(&self, known: &Known, begun: &[String]) -> Result<(), String> {
+    /// Checks that no clip is read twice; a retry may read unreadable clips again.
+    fn check_begun(&self, known: &LedgerContents, begun: &[String]) -> Result<(), String> {
         let is_retry = self.again.contains(&"--retry-failed");
         for id in begun {
             let state = known.clips.get(id);
@@ -246,12 +248,12 @@ impl Scene {
         })
     }
 
-    /// Goes on, under record, from a disk that an earlier fault left, and cuts the power everywhere again. Gives the
-    /// number of states looked into.
-    fn cut_again(&self, wanted: &Wanted, start: &Start, place: &Path) -> Result<usize, String> {
+    /// Records a run on a disk that an earlier fault left, and cuts the power after every call again. Returns the
+    /// number of inspected states.
+    fn cut_again(&self, wanted: &Reference, start: &Start, place: &Path) -> Result<usize, String> {
         let root = place.join("disk");
-        let mut left = Cut {
-            state: start.disk.after(Loss::Nothing, &mut Dice::new(0)),
+        let mut left = PowerCut {
+            state: start.disk.after(Loss::Nothing, &mut TestRng::new(0)),
             moment: start.moment.clone(),
             is_heavy: false,
             promise: start.promise.clone(),
@@ -271,8 +273,8 @@ impl Scene {
         let losses = [Loss::All, Loss::Some];
         let (cuts, _) = cuts("then ", start.disk.clone(), left.promise, &run.ops, &losses);
         for cut in &cuts {
-            let told = |e| format!("{}: {e}", cut.moment);
-            inspect(wanted, cut, &place.join("cut")).map_err(told)?;
+            let describe = |e| format!("{}: {e}", cut.moment);
+            inspect(wanted, cut, &place.join("cut")).map_err(describe)?;
         }
         if !is_earlier {
             check_results(wanted, &root.join(OUT)).map_err(within)?;
@@ -281,8 +283,8 @@ impl Scene {
     }
 }
 
-/// Does `work` with each, on all cores, each thread in a folder of its own; gives what went wrong.
-fn each<T: Sync + Told>(
+/// Runs `work` on each item, on all cores, each thread in a folder of its own; returns the failures.
+fn each<T: Sync + Describe>(
     items: &[T],
     work: impl Fn(&T, &Path) -> Result<(), String> + Sync,
 ) -> Vec<String> {
@@ -298,7 +300,7 @@ fn each<T: Sync + Told>(
                         wrong
                             .lock()
                             .unwrap()
-                            .push(format!("{}: {error}", item.told()));
+                            .push(format!("{}: {error}", item.describe()));
                     }
                 }
             });
@@ -307,31 +309,31 @@ fn each<T: Sync + Told>(
     wrong.into_inner().unwrap()
 }
 
-/// Names itself in messages.
-trait Told {
-    fn told(&self) -> String;
+/// A name for messages.
+trait Describe {
+    fn describe(&self) -> String;
 }
 
-impl Told for usize {
-    fn told(&self) -> String {
+impl Describe for usize {
+    fn describe(&self) -> String {
         format!("stopped after {self}")
     }
 }
 
-impl Told for Cut {
-    fn told(&self) -> String {
+impl Describe for PowerCut {
+    fn describe(&self) -> String {
         self.moment.clone()
     }
 }
 
-impl Told for &Cut {
-    fn told(&self) -> String {
-        (*self).told()
+impl Describe for &PowerCut {
+    fn describe(&self) -> String {
+        (*self).describe()
     }
 }
 
-impl Told for Start {
-    fn told(&self) -> String {
+impl Describe for Start {
+    fn describe(&self) -> String {
         self.moment.clone()
     }
 }

@@ -1,4 +1,4 @@
-//! A dataset, a disk that a test can fill to the last byte, a daemon with its broker, and what must be true of it all.
+//! A dataset, a disk that a test can fill to the last byte, a daemon with its broker, and checks of the results.
 
 use handloom::video::encode::Codec;
 use serde_json::Value;
@@ -13,20 +13,22 @@ use tempfile::TempDir;
 use test_support::broker::Broker;
 use test_support::daemon::{Daemon, config};
 use test_support::listener::{Listener, Message, eventually};
-use test_support::{digests, fates, metadata, process, render_clip, say, scratch, write_metadata};
+use test_support::{
+    digests, manifest_states, metadata, print_note, process, render_clip, scratch, write_metadata,
+};
 
-/// Of tmpfs, and of what SQLite writes.
+/// Page size of tmpfs and of SQLite, in bytes.
 pub(crate) const PAGE: u64 = 4096;
 
-/// A dataset and what comes of it.
+/// A dataset and its expected results.
 pub(crate) struct Fixture {
     pub(crate) dataset: PathBuf,
     pub(crate) digests: BTreeMap<String, String>,
-    pub(crate) fates: Vec<String>,
+    pub(crate) manifest_states: Vec<String>,
     _folder: TempDir,
 }
 
-/// For `process` what [`config`] says to the daemon.
+/// The arguments of `process` that match the daemon's [`config`].
 pub(crate) const SETTINGS: [&str; 6] = [
     "--min-videos-per-gloss",
     "1",
@@ -36,13 +38,13 @@ pub(crate) const SETTINGS: [&str; 6] = [
     "1",
 ];
 
-/// Sixteen clips, of which one is broken and one too short.
+/// Sixteen clips; one is broken and one is too short.
 pub(crate) fn fixture() -> &'static Fixture {
     static MADE: OnceLock<Fixture> = OnceLock::new();
     MADE.get_or_init(|| make(16, 24))
 }
 
-/// Seven clips of few pictures.
+/// Seven clips of few frames.
 pub(crate) fn small() -> &'static Fixture {
     static MADE: OnceLock<Fixture> = OnceLock::new();
     MADE.get_or_init(|| make(7, 16))
@@ -56,13 +58,13 @@ fn make(clips: usize, frames: usize) -> Fixture {
     process(&dataset, &out, &SETTINGS).ends(0);
     Fixture {
         digests: digests(&out),
-        fates: fates(&out),
+        manifest_states: manifest_states(&out),
         dataset,
         _folder: folder,
     }
 }
 
-/// `clips` clips of two glosses with three different films, the first with this id. What is there stays.
+/// Makes `clips` clips of two glosses from three different videos; the first has the id `first`. Existing clips stay.
 pub(crate) fn make_dataset(dataset: &Path, clips: usize, frames: usize, first: &str) {
     let ids: Vec<String> = std::iter::once(first.to_owned())
         .chain((1..clips).map(|n| format!("{n:02}")))
@@ -84,14 +86,14 @@ pub(crate) fn make_dataset(dataset: &Path, clips: usize, frames: usize, first: &
     }
 }
 
-/// A small disk with ballast.
+/// A small tmpfs with a ballast file that fills it.
 pub(crate) struct Disk {
     place: PathBuf,
     _folder: TempDir,
 }
 
 impl Disk {
-    /// Of so many bytes; `None`, with a loud word, where none can be mounted.
+    /// Mounts a disk of `bytes` bytes. If that fails, prints a note and returns `None`.
     pub(crate) fn mount(bytes: u64) -> Option<Self> {
         let folder = scratch();
         let place = folder.path().join("disk");
@@ -112,7 +114,7 @@ impl Disk {
                 _folder: folder,
             }),
             other => {
-                say(&format!(
+                print_note(&format!(
                     "SKIPPED: a full disk needs the right to mount a tmpfs: {other:?}"
                 ));
                 None
@@ -124,7 +126,7 @@ impl Disk {
         &self.place
     }
 
-    /// Another size, its content kept.
+    /// Changes the size; the content stays.
     pub(crate) fn resize(&self, bytes: u64) {
         let done = Command::new("mount")
             .args(["-o", &format!("remount,size={bytes}")])
@@ -143,7 +145,7 @@ impl Disk {
         found.f_bavail * found.f_frsize
     }
 
-    /// Fills it up to the last byte, then gives `left` back, less than a MiB.
+    /// Fills the disk to the last byte, then frees `left` bytes (less than 1 MiB).
     pub(crate) fn fill(&self, left: u64) {
         let mut file = OpenOptions::new()
             .append(true)
@@ -158,8 +160,8 @@ impl Disk {
         file.set_len(size.saturating_sub(left)).unwrap();
     }
 
-    /// Gives `bytes` back.
-    pub(crate) fn ease(&self, bytes: u64) {
+    /// Frees `bytes` bytes.
+    pub(crate) fn release(&self, bytes: u64) {
         let file = OpenOptions::new()
             .append(true)
             .open(self.ballast())
@@ -168,8 +170,8 @@ impl Disk {
         file.set_len(size.saturating_sub(bytes)).unwrap();
     }
 
-    /// Leaves `left` bytes free, for as long as nobody else writes. Takes or gives no more than that.
-    pub(crate) fn leave(&self, left: u64) {
+    /// Changes the ballast so that `left` bytes are free, as long as nothing else writes.
+    pub(crate) fn set_free(&self, left: u64) {
         let mut file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -183,7 +185,7 @@ impl Disk {
         std::io::copy(&mut zeros, &mut file).unwrap();
     }
 
-    /// All ballast overboard.
+    /// Removes the ballast.
     pub(crate) fn clear(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
@@ -191,14 +193,14 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // A daemon may still be on its way out.
+        // A daemon may still be shutting down.
         let done = Command::new("umount").arg("-l").arg(&self.place).status();
         assert!(done.is_ok_and(|s| s.success()) || std::thread::panicking());
     }
 }
 
-/// A daemon, its broker, and an ear at the broker.
-pub(crate) struct Rig {
+/// A daemon, its broker, and a subscriber at the broker.
+pub(crate) struct Harness {
     pub(crate) daemon: Daemon,
     pub(crate) listener: Listener,
     _broker: Broker,
@@ -207,13 +209,13 @@ pub(crate) struct Rig {
     out: PathBuf,
 }
 
-impl Rig {
-    /// Starts it over `dataset` into `out`, with more arguments; its log tells of every clip. Its config is in `folder`.
+impl Harness {
+    /// Starts the daemon over `dataset` into `out` with `args`. Its config is in `folder`; its log names every clip.
     pub(crate) fn start(folder: &Path, dataset: &Path, out: &Path, args: &[&str]) -> Self {
         Self::start_with(folder, dataset, out, args, |text| text)
     }
 
-    /// With another config.
+    /// Like [`Self::start`], with the config changed by `edit`.
     pub(crate) fn start_with(
         folder: &Path,
         dataset: &Path,
@@ -229,7 +231,7 @@ impl Rig {
             Some(broker.port()),
             "[run]\nworkers = 1\n[log]\nlevel = \"debug\"\n",
         );
-        // Room is left to the test.
+        // The test controls the free space.
         let text = edit(text.replace("disk_reserve_mib = 1\n", "disk_reserve_mib = 0\n"));
         let config = folder.join("handloom.toml");
         let daemon = Daemon::start(&config, &text, args);
@@ -243,12 +245,12 @@ impl Rig {
         }
     }
 
-    /// Starts it again with the same config.
+    /// Starts the daemon again with the same config.
     pub(crate) fn restart(&mut self, args: &[&str]) {
         self.daemon = Daemon::start(&self.config, &self.text, args);
     }
 
-    /// Changes a line of the config file, and lets the daemon read it.
+    /// Changes a line of the config file and sends SIGHUP, so that the daemon reads it.
     pub(crate) fn reload(&mut self, old: &str, new: &str) {
         assert!(self.text.contains(old), "{old}");
         self.text = self.text.replace(old, new);
@@ -261,12 +263,12 @@ impl Rig {
         self.listener.on(&format!("handloom/box/{channel}"))
     }
 
-    /// The latest on a channel.
+    /// The latest message on a channel.
     pub(crate) fn last(&self, channel: &str) -> Value {
         self.on(channel).last().map_or(Value::Null, Message::json)
     }
 
-    /// The latest word on `state`.
+    /// The latest published state.
     pub(crate) fn state(&self) -> String {
         self.last("state")["state"]
             .as_str()
@@ -280,7 +282,7 @@ impl Rig {
         faults.filter(|f| f["component"] == component).collect()
     }
 
-    /// Waits for a fault of a component: the latest then.
+    /// Waits for a fault of a component and returns the latest one.
     #[track_caller]
     pub(crate) fn wait_fault(&self, component: &str) -> Value {
         let mut faults = Vec::new();
@@ -291,7 +293,7 @@ impl Rig {
         faults.pop().unwrap()
     }
 
-    /// Waits until a channel's latest message is as wanted.
+    /// Waits until the latest message on a channel satisfies `is_so`.
     #[track_caller]
     pub(crate) fn wait(&self, channel: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
@@ -310,20 +312,20 @@ impl Rig {
         self.wait("state", name, |state| state["state"] == name)
     }
 
-    /// Waits until the log says `word` `times` times.
+    /// Waits until the log contains `word` `times` times.
     #[track_caller]
     pub(crate) fn wait_log(&self, word: &str, times: usize) {
         eventually(word, || self.daemon.log().matches(word).count() >= times);
     }
 
-    /// Sends a command.
+    /// Publishes a command.
     pub(crate) fn command(&self, name: &str, id: &str) {
         let topic = format!("handloom/box/cmd/{name}");
         self.listener
             .publish(&topic, false, format!("{{\"id\": \"{id}\"}}"));
     }
 
-    /// States of all replies to a command, in order. One may come again with its own number.
+    /// States of all replies to a command, in order. A reply may be repeated with the same `seq`.
     pub(crate) fn replies(&self, id: &str) -> Vec<String> {
         let replies = self.on("reply").into_iter().map(|m| m.json());
         let of_id: BTreeMap<u64, String> = replies
@@ -336,31 +338,31 @@ impl Rig {
         of_id.into_values().collect()
     }
 
-    /// The results are those of an undisturbed job, and nothing was done or said twice.
+    /// Checks that the results are those of an undisturbed job, and that nothing was done or published twice.
     #[track_caller]
-    pub(crate) fn is_as(&self, fixture: &Fixture) {
+    pub(crate) fn assert_matches(&self, fixture: &Fixture) {
         let log = self.daemon.log();
         assert_eq!(digests(&self.out), fixture.digests, "{log}");
-        assert_eq!(fates(&self.out), fixture.fates, "{log}");
+        assert_eq!(manifest_states(&self.out), fixture.manifest_states, "{log}");
         check_ledger(&self.out);
-        read_once(&log);
+        assert_no_clip_read_twice(&log);
         assert!(!log.contains("ZipWriter"), "{log}");
         assert!(!log.contains("panicked"), "{log}");
-        // Every batch is told of with its hash. It may come again with its own number where a PUBACK was not kept.
-        let told: BTreeMap<u64, Value> = self
+        // Every batch is published with its hash, and again with the same `seq` if its PUBACK was not stored.
+        let batches_by_seq: BTreeMap<u64, Value> = self
             .on("batch")
             .into_iter()
             .map(|m| m.json())
             .map(|b| (b["seq"].as_u64().unwrap(), b))
             .collect();
         let mut batches = BTreeMap::new();
-        for batch in told.values() {
+        for batch in batches_by_seq.values() {
             let path = batch["path"].as_str().unwrap().to_owned();
             let sha256 = batch["sha256"].as_str().unwrap().to_owned();
             assert_eq!(
                 batches.insert(path, sha256),
                 None,
-                "{batch} came twice\n{log}"
+                "{batch} was published twice\n{log}"
             );
         }
         let mut sealed = fixture.digests.clone();
@@ -370,7 +372,7 @@ impl Rig {
         self.seqs_have_no_gaps("batch");
     }
 
-    /// Nothing that was numbered is missing.
+    /// Checks that no numbered message is missing.
     #[track_caller]
     fn seqs_have_no_gaps(&self, channel: &str) {
         let seqs: BTreeSet<u64> = self
@@ -383,7 +385,7 @@ impl Rig {
     }
 }
 
-/// SQLite finds nothing wrong.
+/// Checks the ledger with SQLite, and that no staged sequence is left.
 #[track_caller]
 pub(crate) fn check_ledger(out: &Path) {
     let db = rusqlite::Connection::open(out.join("ledger.sqlite")).unwrap();
@@ -394,12 +396,12 @@ pub(crate) fn check_ledger(out: &Path) {
     let left: i64 = db
         .query_row("SELECT count(*) FROM staged", [], |r| r.get(0))
         .unwrap();
-    assert_eq!(left, 0, "sequences are left that a batch should have");
+    assert_eq!(left, 0, "staged sequences are left");
 }
 
-/// No clip was read again that was recorded before. Returns how many were recorded.
+/// Checks that no recorded clip was read again. Returns how many were recorded.
 #[track_caller]
-pub(crate) fn read_once(log: &str) -> usize {
+pub(crate) fn assert_no_clip_read_twice(log: &str) -> usize {
     let mut recorded = BTreeSet::new();
     for line in log.lines() {
         let position = || {
@@ -415,12 +417,12 @@ pub(crate) fn read_once(log: &str) -> usize {
     recorded.len()
 }
 
-/// For what takes longer than [`eventually`] allows.
+/// Like [`eventually`], with another time limit.
 #[track_caller]
 pub(crate) fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < limit, "still not: {what}");
+        assert!(begun.elapsed() < limit, "timed out waiting for: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

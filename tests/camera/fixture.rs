@@ -1,4 +1,4 @@
-//! What the tests of cameras share: models, films of signs and pauses, a session that logs its events.
+//! Shared by the camera tests: models, clips of signs and pauses, a session that logs its events.
 
 use handloom::camera::{
     Camera, CameraCounts, CameraEvent, CameraOpener, CaptureTimeouts, DropPolicy,
@@ -21,13 +21,13 @@ use std::time::Duration;
 use test_support::models;
 
 pub(crate) const SIZE: (usize, usize) = (320, 240);
-/// Of WLASL.
+/// The frame interval of WLASL.
 pub(crate) const FRAME: Duration = Duration::from_millis(40);
 
 /// All landmarks of one hand.
 pub(crate) type Points = [[f32; 3]; LANDMARKS];
 
-/// A model whose runs take longer.
+/// A model whose runs take `delay` longer.
 pub(crate) struct Slow<M> {
     pub(crate) model: M,
     pub(crate) delay: Duration,
@@ -70,7 +70,7 @@ pub(crate) fn with_detector<T>(
     work(&mut Detector::new(palm, hand, options))
 }
 
-/// A part of a film.
+/// A part of a clip.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Part {
     /// Frames of a scene.
@@ -80,7 +80,7 @@ pub(crate) enum Part {
 }
 
 /// Encodes the parts one after the other.
-pub(crate) fn shoot(path: &Path, parts: &[Part], fps: u32) {
+pub(crate) fn encode_parts(path: &Path, parts: &[Part], fps: u32) {
     let frames = parts.iter().flat_map(|part| {
         let (scene, count) = match *part {
             Part::Sign(seed, count) => (Some(seed), count),
@@ -94,7 +94,7 @@ pub(crate) fn shoot(path: &Path, parts: &[Part], fps: u32) {
     encode_mp4(path, frames, fps, Codec::H264).unwrap();
 }
 
-/// As `handloom camera` has it.
+/// The defaults of `handloom camera`.
 pub(crate) fn sign_config() -> SignConfig {
     SignConfig {
         rules: SegmentRules {
@@ -137,7 +137,7 @@ pub(crate) struct Log {
 }
 
 /// Records every sign until the camera ends.
-pub(crate) fn film<M: Model>(
+pub(crate) fn record_signs<M: Model>(
     opener: Box<dyn CameraOpener>,
     drop_policy: DropPolicy,
     detector: &mut Detector<M>,

@@ -1,8 +1,8 @@
-//! Looking into an output folder: whether it is whole, and what it knows.
+//! Checks of an output folder after a power cut: whether it is intact, and what its ledger records.
 
-use super::cuts::Cut;
+use super::cuts::PowerCut;
 use super::disk::State;
-use super::scene::OUT;
+use super::sweep::OUT;
 use handloom::digest::sha256_hex;
 use handloom::storage::batches::{is_intact, row_from_bytes};
 use handloom::storage::ledger::{LEDGER_NAME, Ledger};
@@ -10,41 +10,45 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use test_support::{digests, fates, npz_files};
+use test_support::{digests, manifest_states, npz_files};
 
-/// The uninterrupted job.
-pub(crate) struct Wanted {
+/// Settings and results of the uninterrupted job.
+pub(crate) struct Reference {
     pub(crate) out: PathBuf,
     pub(crate) settings: Value,
     pub(crate) npz: BTreeMap<String, Vec<u8>>,
-    /// The npz files of the job before it.
-    pub(crate) was: BTreeMap<String, Vec<u8>>,
-    /// Clips of the job before it whose records stay.
+    /// The npz files of the previous job.
+    pub(crate) previous: BTreeMap<String, Vec<u8>>,
+    /// Number of clips of the previous job whose records stay.
     pub(crate) kept: usize,
     pub(crate) digests: BTreeMap<String, String>,
-    pub(crate) fates: Vec<String>,
+    pub(crate) manifest_states: Vec<String>,
     pub(crate) files: BTreeSet<String>,
 }
 
-/// What a ledger knows.
-pub(crate) struct Known {
+/// What a ledger records.
+pub(crate) struct LedgerContents {
     /// State by clip.
     pub(crate) clips: BTreeMap<String, String>,
-    /// Whether it belongs to the job that is wanted.
+    /// Whether the ledger belongs to the expected job.
     pub(crate) is_wanted: bool,
 }
 
-/// Looks into what a cut left at `place`: nothing unreadable, nothing lost that was promised.
-pub(crate) fn inspect(wanted: &Wanted, cut: &Cut, place: &Path) -> Result<Known, String> {
+/// Writes what a cut left to `place` and checks it: no file is unreadable, and nothing promised is lost.
+pub(crate) fn inspect(
+    wanted: &Reference,
+    cut: &PowerCut,
+    place: &Path,
+) -> Result<LedgerContents, String> {
     cut.state.write(place);
     for (path, content) in &cut.state.0 {
         let Some(bytes) = content else { continue };
         let name = path.strip_prefix("out/").unwrap_or(path);
         match Path::new(name).extension().and_then(|e| e.to_str()) {
             Some("npz") => {
-                let mut jobs = [&wanted.npz, &wanted.was].into_iter();
+                let mut jobs = [&wanted.npz, &wanted.previous].into_iter();
                 let is_right = jobs.any(|npz| npz.get(name) == Some(&**bytes));
-                ensure(is_right, || format!("{name} is no file of either job"))?;
+                ensure(is_right, || format!("{name} matches neither job"))?;
             }
             Some("json" | "jsonl") => {
                 let mut lines = serde_json::Deserializer::from_slice(bytes).into_iter();
@@ -54,7 +58,7 @@ pub(crate) fn inspect(wanted: &Wanted, cut: &Cut, place: &Path) -> Result<Known,
             _ => {}
         }
     }
-    let none = Known {
+    let none = LedgerContents {
         clips: BTreeMap::new(),
         is_wanted: false,
     };
@@ -75,8 +79,12 @@ pub(crate) fn inspect(wanted: &Wanted, cut: &Cut, place: &Path) -> Result<Known,
     Ok(known)
 }
 
-/// The part of [`inspect`] about the ledger in `out`.
-fn ledger(wanted: &Wanted, cut: &Cut, out: &Path) -> Result<Known, Box<dyn std::error::Error>> {
+/// Checks the ledger in `out` for [`inspect`].
+fn ledger(
+    wanted: &Reference,
+    cut: &PowerCut,
+    out: &Path,
+) -> Result<LedgerContents, Box<dyn std::error::Error>> {
     let ledger = Ledger::open(out)?;
     let job = ledger.job()?;
     let (clips, sealed) = (ledger.clips()?, ledger.sealed()?);
@@ -112,32 +120,32 @@ fn ledger(wanted: &Wanted, cut: &Cut, out: &Path) -> Result<Known, Box<dyn std::
     }
     if cut.promise.is_done {
         let is_whole = npz_files(out) == wanted.npz && ledger.metadata("final")?.is_some();
-        ensure(is_whole, || "the job was done and is no longer".to_owned())?;
+        ensure(is_whole, || "the finished job is incomplete".to_owned())?;
     }
-    Ok(Known {
+    Ok(LedgerContents {
         clips: known,
         is_wanted: job.is_some_and(|j| j.settings == wanted.settings),
     })
 }
 
-/// Holds the results in `out` against those that are wanted.
-pub(crate) fn check_results(wanted: &Wanted, out: &Path) -> Result<(), String> {
+/// Compares the results in `out` with the expected ones.
+pub(crate) fn check_results(wanted: &Reference, out: &Path) -> Result<(), String> {
     ensure(digests(out) == wanted.digests, || {
-        "other npz files came of it".to_owned()
+        "the npz files differ".to_owned()
     })?;
-    ensure(fates(out) == wanted.fates, || {
-        "other states came of it".to_owned()
+    ensure(manifest_states(out) == wanted.manifest_states, || {
+        "the states differ".to_owned()
     })?;
     ensure(files(out) == wanted.files, || {
         format!(
-            "other files are left than in {}: {:?}",
+            "the files differ from those in {}: {:?}",
             wanted.out.display(),
             files(out)
         )
     })
 }
 
-/// Whether the file at `path` has the hash `sha256`, if it has one.
+/// Whether the file at `path` has the hash `sha256`; always true without a hash.
 fn is_kept(path: &Path, sha256: Option<&String>) -> bool {
     let found = || fs::read(path).is_ok_and(|bytes| Some(&sha256_hex(&bytes)) == sha256);
     sha256.is_none() || found()
@@ -147,7 +155,7 @@ pub(crate) fn ensure(is_right: bool, wrong: impl FnOnce() -> String) -> Result<(
     if is_right { Ok(()) } else { Err(wrong()) }
 }
 
-/// The files in an output folder, but for the log and the shared memory of the ledger.
+/// The files in an output folder, except the ledger's log and shared memory.
 pub(crate) fn files(out: &Path) -> BTreeSet<String> {
     let names = State::read(out).0.into_keys();
     names.filter(|n| !n.ends_with("-wal")).collect()

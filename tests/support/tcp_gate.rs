@@ -1,4 +1,4 @@
-//! The network between a client and a broker, which a test can cut: a TCP relay.
+//! A TCP relay between a client and a broker. A test can close it to cut the network.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,21 +10,21 @@ use std::thread::{self, JoinHandle};
 struct Shared {
     open: AtomicBool,
     over: AtomicBool,
-    /// Connections that somebody wanted.
+    /// Connection attempts, relayed or refused.
     attempts: AtomicUsize,
-    /// Both ends of every connection that was let through.
+    /// Both ends of every relayed connection.
     streams: Mutex<Vec<TcpStream>>,
 }
 
 /// Relays until it is dropped.
-pub struct Gate {
+pub struct TcpGate {
     port: u16,
     shared: Arc<Shared>,
     listener: Option<JoinHandle<()>>,
 }
 
-impl Gate {
-    /// Leads to a port of this machine and stands open.
+impl TcpGate {
+    /// Starts an open relay to a port of this machine.
     pub fn to(target: u16) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
@@ -39,7 +39,7 @@ impl Gate {
                     }
                     shared.attempts.fetch_add(1, Ordering::SeqCst);
                     let mut streams = shared.streams.lock().unwrap();
-                    // What is not let through is closed at once.
+                    // A refused connection is closed at once.
                     if shared.open.load(Ordering::SeqCst)
                         && let (Ok(near), Ok(far)) =
                             (near, TcpStream::connect(("127.0.0.1", target)))
@@ -62,7 +62,7 @@ impl Gate {
         self.port
     }
 
-    /// Cuts what is connected and lets nothing through.
+    /// Cuts all connections and refuses new ones.
     pub fn close(&self) {
         let mut streams = self.shared.streams.lock().unwrap();
         self.shared.open.store(false, Ordering::SeqCst);
@@ -71,7 +71,7 @@ impl Gate {
         }
     }
 
-    /// Connections that somebody wanted so far, let through or not.
+    /// Connection attempts so far, relayed or refused.
     pub fn attempts(&self) -> usize {
         self.shared.attempts.load(Ordering::SeqCst)
     }
@@ -81,7 +81,7 @@ impl Gate {
     }
 }
 
-impl Drop for Gate {
+impl Drop for TcpGate {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::SeqCst);
         self.close();
@@ -93,7 +93,7 @@ impl Drop for Gate {
     }
 }
 
-/// Until either end is shut, and then shuts the other.
+/// Copies bytes until either end is shut, then shuts both.
 fn relay(from: &TcpStream, to: &TcpStream) {
     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
     thread::spawn(move || {
