@@ -68,7 +68,7 @@ impl Default for DetectorOptions {
     }
 }
 
-/// Both models and the memory between them. Not shared: each worker has one.
+/// Both models, with the options, anchors and buffers that they need. Not shared: each worker has one.
 #[derive(Debug)]
 pub struct Detector<M> {
     palm_model: M,
@@ -158,7 +158,7 @@ impl<M: Model> Detector<M> {
         Ok(rects)
     }
 
-    /// Runs the hand model on each square. Drops results that are no hand, and hands found twice.
+    /// Runs the hand model on each square. Drops results that are no hand, and hands that repeat an earlier one.
     fn hands(&mut self, frame: &RgbFrame, rects: &[ImageRect]) -> Result<Vec<Hand>, ModelError> {
         let size = Size::of(frame);
         let mut hands = Vec::with_capacity(rects.len());

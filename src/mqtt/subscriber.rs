@@ -132,7 +132,8 @@ async fn listen(role: &str, settings: &Settings, topics: &[String], sender: &Sen
     }
 }
 
-/// Serves one connection. Returns why it ended and whether it was established; `None` when the receiver is dropped.
+/// Serves one connection. Returns why it ended and whether its topics were subscribed to; `None` when the receiver is
+/// dropped.
 async fn session(
     role: &str,
     settings: &Settings,

@@ -1,7 +1,7 @@
 //! Files that are either complete or absent: written beside their place, synced, renamed, then the folder is synced.
 //!
-//! All result files are made here. A partial file has a random name and is created exclusively, so that no other
-//! process can put a link in its place. The folder that a caller names may be a link; a folder within it may not.
+//! All files of the program are made here: results, mirror copies, exports, caches and reports. A partial file has a
+//! random name and is created exclusively, so that no other process can put a link in its place. The folder that a caller names may be a link; a folder within it may not.
 
 mod place;
 

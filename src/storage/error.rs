@@ -19,8 +19,8 @@ pub enum StoreError {
     /// A file does not have the expected content.
     #[error("{path} is not a readable npz file: {reason}")]
     Broken { path: PathBuf, reason: String },
-    /// A link or special file is at the path of an output file or folder. Writing would follow the link, or reading
-    /// would not end.
+    /// A link is at the path of an output file or folder, or no regular file is at the path of a file. Writing would
+    /// follow the link, or reading would not end.
     #[error(
         "{path} is a link or no plain file, and nothing is read from it or written through it: remove it \
          (`rm {path}`); to keep the results elsewhere, name that folder itself"

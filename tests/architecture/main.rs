@@ -74,10 +74,9 @@ fn the_source_keeps_to_its_architecture() {
 fn the_tests_use_the_fields_words() {
     let mut found = Violations::new();
     for folder in ["src", "tests"] {
-        for (file, text) in scanner::files(&root().join(folder)) {
+        for (file, text) in rust_files(folder) {
             let code = without_comments(&text, |_| " ".to_owned());
-            let area = format!("the tests of {folder}");
-            word_violations(&file, &code, &area, &mut |key, place| {
+            word_violations(&file, &code, folder, &mut |key, place| {
                 found.entry(key).or_default().insert(place);
             });
         }
@@ -89,19 +88,29 @@ fn the_tests_use_the_fields_words() {
 fn comments_are_plain() {
     let mut found = Violations::new();
     for folder in ["src", "tests"] {
-        for (file, text) in scanner::files(&root().join(folder)) {
-            let comments = text.lines().map(str::trim_start);
-            let comments = comments.filter(|line| line.starts_with("//"));
-            for line in comments.map(str::to_lowercase) {
-                let words = format!(" {} ", line.replace(|c: char| !c.is_alphanumeric(), " "));
+        for (file, text) in rust_files(folder) {
+            // A phrase may continue in the next line.
+            let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+            for comment in lines.split(|line| !line.starts_with("//")) {
+                let comment = comment.join(" ").to_lowercase();
+                let words = comment.split(|c: char| !c.is_alphanumeric());
+                let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+                let words = format!(" {} ", words.join(" "));
                 for phrase in PHRASES.iter().filter(|p| words.contains(&format!(" {p} "))) {
                     let places = found.entry(format!("phrase: {phrase}")).or_default();
-                    places.insert(format!("{folder}/{file}: {line}"));
+                    places.insert(format!("{folder}/{file}: {comment}"));
                 }
             }
         }
     }
     assert_none(&found);
+}
+
+/// Path below `folder` and text of every Rust file there.
+fn rust_files(folder: &str) -> Vec<(String, String)> {
+    let files = scanner::files(&root().join(folder));
+    assert!(files.len() > 100, "only {} files were read", files.len());
+    files
 }
 
 /// Asserts that there are no violations. Lists each one, with the word to use instead.

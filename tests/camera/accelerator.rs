@@ -10,7 +10,6 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 use tempfile::TempDir;
-use test_support::daemon::STOP_TIMEOUT;
 use test_support::{Run, digests, handloom_with, manifest, plugin, rows, scratch};
 
 /// A clip of three signs, and the CPU's takes of it.
@@ -230,7 +229,7 @@ fn a_stop_is_obeyed_while_a_device_hangs_at_opening() {
     assert!(sign.is_some() && sent.unwrap().success());
     assert_eq!(filming.wait().unwrap().code(), Some(0));
     let took = since.elapsed();
-    assert!(took < STOP_TIMEOUT, "{took:?}");
+    assert!(took < plugin::STOP_LIMIT, "{took:?}");
     let done = events.find(|event| event["event"] == "done").unwrap();
     assert_eq!(done["in_output"], rows(&machine.out()).len());
     assert_eq!(machine.backends()[0], "custom");

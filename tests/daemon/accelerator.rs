@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
-use test_support::daemon::{Daemon, STOP_TIMEOUT};
+use test_support::daemon::Daemon;
 use test_support::listener::Listener;
 use test_support::{manifest, plugin};
 
@@ -208,7 +208,7 @@ fn a_stop_is_obeyed_while_a_device_hangs_at_opening() {
         daemon.signal("TERM");
         assert_eq!(daemon.wait(), Some(75), "{}", daemon.log());
         let took = since.elapsed();
-        assert!(took < STOP_TIMEOUT, "{took:?} {}", daemon.log());
+        assert!(took < plugin::STOP_LIMIT, "{took:?} {}", daemon.log());
         let last = published(&subscriber, topics::STATUS).pop().unwrap();
         assert_eq!(last["status"], "stopped", "{}", daemon.log());
         assert_eq!(faults(&subscriber), [Value::Null; 0]);

@@ -11,7 +11,6 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 use tempfile::TempDir;
-use test_support::daemon::STOP_TIMEOUT;
 use test_support::{Run, digests, handloom_with, manifest, plugin, render_clip, rows, scratch};
 
 /// Frames of a drawn clip; a job reads every second one.
@@ -487,7 +486,7 @@ fn a_stop_is_obeyed_while_a_device_hangs_at_opening() {
         assert!(sent.unwrap().success());
         assert_eq!(job.wait().unwrap().code(), Some(75));
         let took = since.elapsed();
-        assert!(took < STOP_TIMEOUT, "{hang:?}: {took:?}");
+        assert!(took < plugin::STOP_LIMIT, "{hang:?}: {took:?}");
         fs::remove_file(&fault_file).unwrap();
         fs::remove_file(&log).unwrap();
         handloom_with(

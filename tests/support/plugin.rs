@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin/plugin.rs");
 
+/// Longest time for a stop while a device hangs: less than the 15 s after which a run counts as hung.
+pub const STOP_LIMIT: Duration = Duration::from_secs(14);
+
 /// The plugin's library, compiled when its source has changed.
 pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();

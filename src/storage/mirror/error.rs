@@ -19,7 +19,7 @@ pub(crate) enum MirrorError {
          itself"
     )]
     Medium { path: PathBuf, source: io::Error },
-    /// A link or special file is at the path of a file or folder of the mirror.
+    /// A link is at the path of a file or folder of the mirror, or no regular file is at the path of a file.
     #[error(
         "{path} is a link or no plain file, and nothing is read from it or written through it: remove it \
          (`rm {path}`); copying then resumes by itself"

@@ -47,7 +47,8 @@ impl Mirror {
 
 /// The SHA-256 of a copy, read from the medium.
 pub(super) fn read_back(copy: &mut File, stop: &dyn Fn() -> bool) -> Result<String, CopyInterrupt> {
-    // Drops the copy from the page cache, so that the medium is read. If that fails, the cached bytes are compared.
+    // Asks the system to drop the copy from the page cache, so that the medium is read. If that fails, the cached
+    // bytes are compared, which still finds bad memory.
     if let Err(error) = fadvise(&*copy, 0, None, Advice::DontNeed) {
         tracing::debug!(%error, "cannot drop a copy from memory");
     }

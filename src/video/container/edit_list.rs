@@ -3,8 +3,8 @@
 //!
 //! Each edit begins with the last key frame that is shown at or before its start, and ends with the first key frame
 //! behind its end, or the second where pictures are reordered. Pictures outside of it are decoded and not shown. A
-//! gap that does not lead the list is an edit from time −1 on, which shows the beginning of the track. The notebook
-//! has both effects.
+//! gap that does not lead the list is an edit from time −1 on, which shows the beginning of the track. Both effects
+//! are kept, because the notebook has them.
 
 use super::boxes::{be32, be64};
 use super::samples::{SAMPLES_MAX, Samples};
@@ -118,8 +118,8 @@ fn part(samples: &Samples, edit: Edit, out: &mut Vec<Packet>) -> Result<(), TooL
             return Err(TooLong);
         }
         let is_shown = shown_at >= edit.start && shown_at < end;
-        // Pictures that are shown before a key frame may come right behind it. Their references are missing: FFmpeg
-        // decodes such a picture and shows no part of it.
+        // Pictures that are shown before the edit's first key frame may come right behind it. Their references are
+        // missing, so such a picture is left out unless the edit shows it.
         leads = index == first || (leads && shown_at < samples.shown_at(first));
         if is_shown || index == first || !leads {
             let sample = u32::try_from(index).map_err(|_| TooLong)?;

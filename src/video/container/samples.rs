@@ -120,7 +120,7 @@ fn offsets(ctts: &[u8], count: usize) -> (Option<Vec<i64>>, i64) {
         if repeats == 0 {
             continue;
         }
-        // Like FFmpeg, the last two rows do not affect the lead.
+        // As in FFmpeg, the last two rows neither change the lead nor are checked against `OFFSET_MAX`.
         if index + 2 < entries {
             if offset.unsigned_abs() > OFFSET_MAX {
                 return (None, lead);

@@ -50,7 +50,7 @@ const READABLE_BY_DRIVERS: [&str; 3] = ["/etc", "/run/udev", "/sys"];
 pub struct SandboxReport {
     /// Whether decoders may open devices and talk to local services.
     pub has_devices: bool,
-    /// What Landlock does not restrict; `None` when it restricts everything.
+    /// Why Landlock does not enforce all rules; `None` when it enforces all.
     pub landlock_gap: Option<String>,
     /// Why seccomp restricts nothing; `None` when it is active.
     pub seccomp_gap: Option<String>,

@@ -11,7 +11,8 @@ use test_support::listener::eventually;
 use test_support::stub_broker::{Packet, StubBroker};
 
 /// Asserts that connection n + 1 comes no earlier than the sum of the first n `pauses`, in seconds, after `start`,
-/// which precedes the client. A busy machine delays a connection and never hurries it, so the bound always holds.
+/// which precedes the client. A busy machine delays a connection and never hurries it, so the bound always holds. A
+/// delay may hide a later pause that is too short.
 #[track_caller]
 fn assert_paced(stub: &StubBroker, start: Instant, pauses: impl IntoIterator<Item = f64>) {
     let times: Vec<f64> = stub
@@ -81,6 +82,7 @@ fn a_second_passes_between_attempts_by_default() {
             harness.counters.attempts.load(Ordering::SeqCst) >= 3
         });
     }
+    eventually("three connections", || stub.connects().len() >= 3);
     for (harness, start) in &harnesses {
         let attempts = harness.counters.attempts.load(Ordering::SeqCst);
         let most = start.elapsed().as_secs() + 1;
@@ -108,7 +110,7 @@ fn a_broker_that_falls_silent_is_left() {
     let mut quick = settings(stub.port());
     quick.keep_alive = Duration::from_secs(1);
     // Long enough that the ping detects the silence.
-    quick.connect_timeout = Duration::from_secs(10);
+    quick.connect_timeout = Duration::from_mins(10);
     let start = Instant::now();
     let harness = Harness::start(quick);
     eventually("a second connection", || harness.connects() >= 2);
@@ -124,10 +126,12 @@ fn a_broker_that_acknowledges_nothing_at_all_is_left() {
             peer.answer(&packet, false);
         }
     });
+    let mut patient = settings(stub.port());
+    patient.connect_timeout = Duration::from_secs(3);
     let start = Instant::now();
-    let harness = Harness::start(settings(stub.port()));
+    let harness = Harness::start(patient);
     eventually("a second connection", || harness.connects() >= 2);
-    assert_paced(&stub, start, [3.0]);
+    assert_paced(&stub, start, [9.0]);
 }
 
 /// Neither an idle broker nor an absent one keeps the processor busy.
@@ -224,6 +228,7 @@ fn stop_is_obeyed_in_every_state() {
     ] {
         let mut slow = settings(port);
         slow.connect_timeout = TOO_LONG;
+        slow.reconnect_min = TOO_LONG;
         slow.reconnect_max = TOO_LONG;
         let mut harness = Harness::start(slow);
         harness.write(1..=3);
@@ -234,13 +239,13 @@ fn stop_is_obeyed_in_every_state() {
         stopped_at = Instant::now();
         harness.stop();
         let took = stopped_at.elapsed();
-        assert!(took < TOO_LONG, "{took:?} at port {port}");
+        assert!(took < TOO_LONG / 2, "{took:?} at port {port}");
         assert!(
             !harness.outbox.is_empty(),
             "nobody acknowledged the messages"
         );
     }
-    // The client waits for the PUBACK of `stopped` before it sends DISCONNECT.
+    // The client waits 2 s for the PUBACKs of the messages and 2 s for that of `stopped`, then sends DISCONNECT.
     let seen = unanswering.seen();
     let [.., stopped_payload, end] = seen.as_slice() else {
         panic!("{seen:?}");
@@ -250,5 +255,5 @@ fn stop_is_obeyed_in_every_state() {
     );
     assert_eq!(end.packet, Packet::Disconnect);
     let waited = end.at - stopped_at;
-    assert!(waited > Duration::from_millis(1900), "{waited:?}");
+    assert!(waited > Duration::from_millis(3900), "{waited:?}");
 }

@@ -239,6 +239,7 @@ fn the_latest_counts_and_not_too_often() {
     let harness = Harness::start(settings(stub.port()));
     let mut last = String::new();
     while on(&stub, topics::PROGRESS).len() < 4 {
+        assert!(start.elapsed() < DEADLINE, "no progress is published");
         last = format!("progress {:?}", start.elapsed());
         harness.progress.send_replace(Some(last.clone().into()));
         thread::sleep(Duration::from_millis(1));
