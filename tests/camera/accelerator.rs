@@ -199,16 +199,22 @@ fn a_stop_is_obeyed_while_a_device_hangs_at_opening() {
     let machine = Machine::new();
     let file = |name: &str| machine.0.path().join(name);
     let (fault_file, log) = (file("trouble"), file("log"));
+    // After its sign the clip lasts for 24 s at least, since each run takes 20 ms; the fault comes before its end.
+    let clip = file("clip.mp4");
+    encode_parts(&clip, &[Part::Sign(0, 30), Part::Pause(1200)], 25);
     let options = [
         "mode=right",
+        "delay_ms=20",
         "fail_from=1",
         "hang=create",
         &format!("while={}", fault_file.display()),
         &format!("log={}", log.display()),
     ];
-    let device = format!("file:{}", record_takes().1.display());
+    let device = format!("file:{}", clip.display());
+    // At once, so that no frame is dropped and the take is kept on a busy machine too.
     let mut filming = Command::new(test_support::binary())
-        .args(["camera", "--progress", "json", "--gloss", "book"])
+        .args(["camera", "--at-once", "--progress", "json"])
+        .args(["--gloss", "book"])
         .args(["--device", &device, "--accelerator", "require:custom"])
         .args(plugin::flags(&plugin::spec(&options)))
         .arg("--out")

@@ -1,7 +1,7 @@
 //! Driver faults: clocks that jump, invalid frames, panics, calls that do not return. Each is reported, and the
 //! session continues by itself.
 
-use crate::fixture::sign_config;
+use crate::fixture::{FRAME, sign_config};
 use crate::scripted::{CameraScript, ScriptStep};
 use handloom::camera::{
     Camera, CameraCounts, CameraError, CameraEvent, CameraOpener, Capture, CaptureTimeouts,
@@ -76,7 +76,7 @@ fn run(
     timeouts: CaptureTimeouts,
 ) -> (Log, Result<CameraCounts, CameraError>) {
     let camera = Camera::start(opener, drop_policy, timeouts).unwrap();
-    let recorder = SignRecorder::new(sign_config(), RecordingPlan::new(true));
+    let recorder = SignRecorder::new(sign_config(FRAME), RecordingPlan::new(true));
     let mut session = RecordingSession::new(camera, Blind, recorder);
     let mut log = Log::default();
     loop {

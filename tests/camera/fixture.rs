@@ -94,15 +94,15 @@ pub(crate) fn encode_parts(path: &Path, parts: &[Part], fps: u32) {
     encode_mp4(path, frames, fps, Codec::H264).unwrap();
 }
 
-/// The defaults of `handloom camera`.
-pub(crate) fn sign_config() -> SignConfig {
+/// The defaults of `handloom camera`, for a dataset with this frame interval; they are for [`FRAME`].
+pub(crate) fn sign_config(frame: Duration) -> SignConfig {
     SignConfig {
         rules: SegmentRules {
-            frame: FRAME,
+            frame,
             start_frames: 3,
             end_frames: 8,
-            min: Duration::from_millis(300),
-            max: Duration::from_secs(10),
+            min: frame * 15 / 2,
+            max: frame * 250,
         },
         spec: SequenceSpec {
             length: 32,
@@ -142,8 +142,18 @@ pub(crate) fn record_signs<M: Model>(
     drop_policy: DropPolicy,
     detector: &mut Detector<M>,
 ) -> (Log, CameraCounts, LatencyStats) {
+    record_signs_at(FRAME, opener, drop_policy, detector)
+}
+
+/// [`record_signs`] with the defaults for the frame interval `frame`.
+pub(crate) fn record_signs_at<M: Model>(
+    frame: Duration,
+    opener: Box<dyn CameraOpener>,
+    drop_policy: DropPolicy,
+    detector: &mut Detector<M>,
+) -> (Log, CameraCounts, LatencyStats) {
     let camera = Camera::start(opener, drop_policy, CaptureTimeouts::default()).unwrap();
-    let recorder = SignRecorder::new(sign_config(), RecordingPlan::new(true));
+    let recorder = SignRecorder::new(sign_config(frame), RecordingPlan::new(true));
     let mut session = RecordingSession::new(camera, Plain(detector), recorder);
     let mut log = Log::default();
     loop {

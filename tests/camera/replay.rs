@@ -1,6 +1,8 @@
 //! A clip as a camera: at its own rate it gives the results of the file; when that is too fast, frames are dropped.
 
-use super::fixture::{FRAME, Part, Points, encode_parts, record_signs, with_detector};
+use super::fixture::{
+    FRAME, Part, Points, encode_parts, record_signs, record_signs_at, with_detector,
+};
 use handloom::camera::file::FileCamera;
 use handloom::camera::{CameraEvent, DropPolicy};
 use handloom::frame::FrameSource;
@@ -108,41 +110,65 @@ fn at_once_no_frame_of_a_file_is_dropped() {
 
 #[test]
 fn at_twice_the_load_frames_are_dropped_and_time_stays_right() {
+    // Each retry is slower, for a busy machine.
+    let is_done = [25, 10, 5]
+        .into_iter()
+        .any(|fps| replay_at_twice_the_load(fps, false));
+    assert!(is_done || replay_at_twice_the_load(2, true));
+}
+
+/// Replays a clip of `fps` frames per second while a frame with a hand takes twice the frame interval. Returns
+/// `false` when the machine was too busy to process frames at this rate; with `is_last` this is not accepted.
+fn replay_at_twice_the_load(fps: u32, is_last: bool) -> bool {
+    let interval = Duration::from_secs(1) / fps;
     let dir = scratch();
     let path = dir.path().join("clip.mp4");
-    encode_parts(&path, &[Part::Sign(0, 90), Part::Pause(15)], 25);
+    encode_parts(&path, &[Part::Sign(0, 90), Part::Pause(15)], fps);
     let whole = with_detector(1, Duration::ZERO, |detector| {
-        let file_camera = FileCamera::new(path.clone(), 25.0).at_once();
-        record_signs(Box::new(file_camera), DropPolicy::WaitForReader, detector).0
+        let file_camera = Box::new(FileCamera::new(path.clone(), 25.0).at_once());
+        record_signs_at(interval, file_camera, DropPolicy::WaitForReader, detector).0
     });
-    // A frame with a hand takes twice the frame interval.
-    let (half, counts, stats) = with_detector(1, FRAME * 2, |detector| {
-        let file_camera = FileCamera::new(path.clone(), 25.0);
-        record_signs(Box::new(file_camera), DropPolicy::DropOldest, detector)
+    let (half, counts, stats) = with_detector(1, interval * 2, |detector| {
+        let file_camera = Box::new(FileCamera::new(path.clone(), 25.0));
+        record_signs_at(interval, file_camera, DropPolicy::DropOldest, detector)
     });
     assert_eq!(counts.frames, 105);
     assert_eq!(counts.dropped + stats.seen, 105);
     assert!(counts.dropped >= 35, "{counts:?}");
-    assert!(stats.latency(50) < FRAME * 8, "{:?}", stats.latency(50));
+    // An idle machine processes every second or third frame.
+    let pairs = half.views.windows(2);
+    let gaps = pairs.map(|pair| pair[1].0.saturating_sub(pair[0].0));
+    let longest_gap = gaps.max().unwrap_or_default();
+    if !is_last && longest_gap > interval * 4 {
+        print_note(&format!(
+            "the machine was too busy, no frame was processed for {longest_gap:?}: retrying"
+        ));
+        return false;
+    }
+    let median = stats.latency(50);
+    assert!(
+        median < interval * 8,
+        "{median:?} at {fps} frames per second"
+    );
     let ([whole], [half]) = (whole.signs.as_slice(), half.signs.as_slice()) else {
         panic!("{} and {} signs", whole.signs.len(), half.signs.len())
     };
     assert!(half.seen < whole.seen * 2 / 3);
     // The same moments, from frames that were processed near them.
-    let gap = FRAME * 6;
+    let gap = interval * 6;
     assert_eq!(whole.sequence.frames.len(), 32);
     assert_eq!(half.sequence.frames.len(), 32);
     assert!(half.begin.abs_diff(whole.begin) <= gap);
     let mut late = Vec::new();
     for (nth, frame) in (0..32_u32).zip(&half.sequence.frames) {
         assert_eq!(frame.frame_index, i32::try_from(nth * 2).unwrap());
-        let off = half.frame_times[nth as usize].abs_diff(FRAME * 2 * nth);
+        let off = half.frame_times[nth as usize].abs_diff(interval * 2 * nth);
         assert!(off <= gap / 2, "moment {nth} is off by {off:?}");
         late.push(off);
         // The hand's position at that time in the complete recording, if it has this moment.
         let then = (half.begin + half.frame_times[nth as usize]).saturating_sub(whole.begin);
-        let index = usize::try_from((then.as_millis() + 40) / 80).unwrap();
-        let Some(full) = whole.sequence.frames.get(index) else {
+        let index = (then + interval).as_nanos() / (interval * 2).as_nanos();
+        let Some(full) = whole.sequence.frames.get(usize::try_from(index).unwrap()) else {
             continue;
         };
         if frame.hand_count == 1 && full.hand_count == 1 {
@@ -153,8 +179,9 @@ fn at_twice_the_load_frames_are_dropped_and_time_stays_right() {
     }
     late.sort();
     assert!(
-        late[16] <= FRAME,
+        late[16] <= interval,
         "half of the moments are off by {:?}",
         late[16]
     );
+    true
 }
