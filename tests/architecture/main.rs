@@ -13,6 +13,7 @@
 //! | size | a file has at most 450 lines without its tests |
 //! | word | identifiers use the field's words and the ecosystem's spelling, in tests too |
 //! | phrase | comments are in plain English |
+//! | top level | Git tracks what [`TOP_LEVEL`] lists, and nothing else |
 //!
 //! Layers, from top to bottom: `cli` · `daemon` · applications (`job`, `recording`, `fleet`, `export`, `report`) ·
 //! `error` · `config`, `logging` · wrapping (`inference`, `video`, `camera`, `storage`, `mqtt`, `http`, `system`) ·
@@ -47,6 +48,28 @@ use scanner::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The entries of the top level.
+const TOP_LEVEL: [&str; 17] = [
+    ".cargo",
+    ".ci",
+    ".gitignore",
+    "CHANGELOG.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "build.rs",
+    "clippy.toml",
+    "cross",
+    "deny.toml",
+    "models",
+    "src",
+    "systemd",
+    "tests",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -104,6 +127,27 @@ fn comments_are_plain() {
         }
     }
     assert_none(&found);
+}
+
+/// A new folder at the top level is a decision, a stray file is a mistake.
+#[test]
+#[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+fn the_top_level_is_as_listed() {
+    let output = Command::new("git")
+        .args(["-c", "safe.directory=*", "ls-files", "-z"])
+        .current_dir(root())
+        .output();
+    let output = match output {
+        Ok(output) if output.status.success() => output,
+        other => {
+            println!("SKIPPED: Git lists no tracked files: {other:?}");
+            return;
+        }
+    };
+    let paths = String::from_utf8(output.stdout).unwrap();
+    let paths = paths.split_terminator('\0');
+    let entries: BTreeSet<&str> = paths.filter_map(|path| path.split('/').next()).collect();
+    assert_eq!(entries, BTreeSet::from(TOP_LEVEL));
 }
 
 /// Path below `folder` and text of every Rust file there.

@@ -35,7 +35,11 @@ fn a_video_of_three_signs_becomes_two_takes_and_then_three() {
     let done = run.event("done");
     assert_eq!((&done["taken"], &done["dropped"]), (&2.into(), &0.into()));
     assert_eq!(run.event("camera")["state"], "capturing");
-    assert_eq!(run.event("sign")["id"], "take-00000");
+    let sign = run.event("sign");
+    assert_eq!(
+        (&sign["id"], &sign["ended_by"]),
+        (&"take-00000".into(), &"pause".into())
+    );
     let more = [
         "--at-once",
         "--gloss",
@@ -256,10 +260,10 @@ fn takes_are_recorded_and_discarded_by_typed_commands_with_a_preview() {
     let url = camera.event("preview")["url"].as_str().unwrap().to_owned();
     assert_eq!(camera.event("camera")["fps"], 10.0);
     let first = camera.event("sign");
-    assert_eq!(
-        (&first["gloss"], &first["ended_by"]),
-        (&"wave".into(), &"maximum".into())
-    );
+    assert_eq!(first["gloss"], "wave");
+    // On a busy machine no frame may be processed for a while, which ends a sign too.
+    let reason = first["ended_by"].as_str().unwrap();
+    assert!(["maximum", "hole"].contains(&reason), "{first}");
     camera.send_command("make coffee");
     assert!(
         camera.event("refused")["reason"]

@@ -239,9 +239,10 @@ fn delegates(log: &Path) -> (usize, usize) {
     (made, most)
 }
 
-/// The takes' backends, from the manifest.
+/// The accepted takes' backends, from the manifest. On a busy machine a take may have too few frames.
 fn backends_of_takes(fixture: &DaemonFixture) -> Vec<String> {
-    let lines = manifest(&fixture.out().join("camera"));
+    let mut lines = manifest(&fixture.out().join("camera"));
+    lines.retain(|l| l["state"] == "accepted");
     let backends = lines.iter().map(|l| l["clip"]["backend"].as_str().unwrap());
     backends.map(str::to_owned).collect()
 }
@@ -410,7 +411,7 @@ fn a_camera_whose_required_accelerator_is_lost_ends_the_daemon() {
             "{published_faults:?}"
         );
         assert_eq!(reply_states(&subscriber, "r1")[0], "accepted");
-        assert!(!backends_of_takes(&fixture).is_empty());
+        assert!(!manifest(&fixture.out().join("camera")).is_empty());
     };
     check(Path::new(""));
     check(&reference_job(LONG).dataset);
