@@ -47,6 +47,7 @@ use rules::{EXCEPTIONS, PHRASES, UNSAFE, WORDS, WRAPPED};
 use scanner::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io::{Write as _, stderr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -131,21 +132,19 @@ fn comments_are_plain() {
 
 /// A new folder at the top level is a decision, a stray file is a mistake.
 #[test]
-#[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 fn the_top_level_is_as_listed() {
     let output = Command::new("git")
         .args(["-c", "safe.directory=*", "ls-files", "-z"])
         .current_dir(root())
         .output();
-    let output = match output {
-        Ok(output) if output.status.success() => output,
-        other => {
-            println!("SKIPPED: Git lists no tracked files: {other:?}");
-            return;
-        }
-    };
-    let paths = String::from_utf8(output.stdout).unwrap();
-    let paths = paths.split_terminator('\0');
+    // An unpacked archive has no tracked files.
+    let tracked = output.as_ref().map_or(&[][..], |output| &output.stdout);
+    if tracked.is_empty() {
+        // The test harness captures only the print macros; a closed stderr is no error.
+        writeln!(stderr(), "SKIPPED: Git lists no tracked files: {output:?}").ok();
+        return;
+    }
+    let paths = str::from_utf8(tracked).unwrap().split_terminator('\0');
     let entries: BTreeSet<&str> = paths.filter_map(|path| path.split('/').next()).collect();
     assert_eq!(entries, BTreeSet::from(TOP_LEVEL));
 }

@@ -94,7 +94,7 @@ pub(crate) fn encode_parts(path: &Path, parts: &[Part], fps: u32) {
     encode_mp4(path, frames, fps, Codec::H264).unwrap();
 }
 
-/// The defaults of `handloom camera`, for a dataset with this frame interval; they are for [`FRAME`].
+/// The defaults of `handloom camera`, with all times scaled from [`FRAME`] to the frame interval `frame`.
 pub(crate) fn sign_config(frame: Duration) -> SignConfig {
     SignConfig {
         rules: SegmentRules {
@@ -145,7 +145,7 @@ pub(crate) fn record_signs<M: Model>(
     record_signs_at(FRAME, opener, drop_policy, detector)
 }
 
-/// [`record_signs`] with the defaults for the frame interval `frame`.
+/// [`record_signs`] with the [`sign_config`] of `frame`.
 pub(crate) fn record_signs_at<M: Model>(
     frame: Duration,
     opener: Box<dyn CameraOpener>,

@@ -87,6 +87,10 @@ fn a_video_of_three_signs_becomes_two_takes_and_then_three() {
     let done = run.event("done");
     let numbers = ["taken", "asked", "in_output"].map(|key| done[key].as_u64());
     assert_eq!(numbers, [Some(3), Some(5), Some(8)]);
+    // A sign of 1.2 s is cut at the maximum.
+    let cut = ["--at-once", "--max-seconds", "1"];
+    let run = video(&device, &dir.path().join("cut"), &cut).ends(0);
+    assert_eq!(run.event("sign")["ended_by"], "maximum");
     // All takes of a folder have the same settings.
     video(&device, &out, &["--at-once", "--frame-stride", "3"])
         .ends(73)

@@ -111,15 +111,12 @@ fn at_once_no_frame_of_a_file_is_dropped() {
 #[test]
 fn at_twice_the_load_frames_are_dropped_and_time_stays_right() {
     // Each retry is slower, for a busy machine.
-    let is_done = [25, 10, 5]
-        .into_iter()
-        .any(|fps| replay_at_twice_the_load(fps, false));
-    assert!(is_done || replay_at_twice_the_load(2, true));
+    assert!([25, 10, 5, 2].into_iter().any(replay_at_twice_the_load));
 }
 
 /// Replays a clip of `fps` frames per second while a frame with a hand takes twice the frame interval. Returns
-/// `false` when the machine was too busy to process frames at this rate; with `is_last` this is not accepted.
-fn replay_at_twice_the_load(fps: u32, is_last: bool) -> bool {
+/// `false` when the machine was too busy to process frames at this rate; at 2 frames per second this is a failure.
+fn replay_at_twice_the_load(fps: u32) -> bool {
     let interval = Duration::from_secs(1) / fps;
     let dir = scratch();
     let path = dir.path().join("clip.mp4");
@@ -139,7 +136,7 @@ fn replay_at_twice_the_load(fps: u32, is_last: bool) -> bool {
     let pairs = half.views.windows(2);
     let gaps = pairs.map(|pair| pair[1].0.saturating_sub(pair[0].0));
     let longest_gap = gaps.max().unwrap_or_default();
-    if !is_last && longest_gap > interval * 4 {
+    if fps > 2 && longest_gap > interval * 4 {
         print_note(&format!(
             "the machine was too busy, no frame was processed for {longest_gap:?}: retrying"
         ));
