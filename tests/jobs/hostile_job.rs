@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use test_support::memory::runs_program;
 use test_support::{digests, manifest, print_note, render_clip};
 
 const GOOD: usize = 180;
@@ -112,9 +113,10 @@ fn measure_job(mut job: Child) -> JobMeasurement {
     let since = Instant::now();
     let mut peak_mb = 0;
     let status = loop {
-        let children = decoders(job.id());
-        let all = children.into_iter().chain([job.id()]);
-        peak_mb = peak_mb.max(all.filter_map(proportional_kib).sum::<u64>() / 1000);
+        if runs_program(job.id()) {
+            let all = decoders(job.id()).into_iter().chain([job.id()]);
+            peak_mb = peak_mb.max(all.filter_map(proportional_kib).sum::<u64>() / 1000);
+        }
         if let Some(status) = job.try_wait().unwrap() {
             break status;
         }

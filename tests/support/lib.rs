@@ -11,6 +11,7 @@
 pub mod broker;
 pub mod daemon;
 pub mod listener;
+pub mod memory;
 pub mod plugin;
 pub mod quick_models;
 pub mod stub_broker;
