@@ -38,9 +38,11 @@ const LIMIT: [&str; 2] = ["--max-samples-per-gloss", "7"];
 const KEEP: [&str; 1] = ["--keep-frames"];
 /// Kills of the full sweep.
 const KILLS_FULL: usize = 320;
-/// Kills of the share: fewer if `TIMEOUT` ends first, but at least `LEAST`.
+/// Kills of the share: fewer if `TIME_BUDGET` ends first, but at least `KILLS_MIN`, one of them between two clips.
 const KILLS_QUICK: usize = 30;
 const KILLS_MIN: usize = 10;
+/// Kills of a job whose clips are all committed; it then runs to its end.
+const CLOSING_KILLS_MAX: usize = 3;
 const TIME_BUDGET: Duration = Duration::from_secs(20);
 /// A run that takes longer hangs.
 const HUNG: Duration = Duration::from_mins(2);
@@ -51,17 +53,17 @@ struct Reference {
     npz: BTreeMap<String, Vec<u8>>,
     digests: BTreeMap<String, String>,
     manifest_states: Vec<String>,
-    /// Times from the start of the program to its first clip, from there to the first record, from there to the last
-    /// record, and from there to the end.
-    times: [Duration; 4],
+    /// Times from the start of the program to its first clip, from there to the last record, and from there to the
+    /// end.
+    times: [Duration; 3],
 }
 
 /// The event after which the time to the kill starts.
 #[derive(Clone, Copy, PartialEq)]
 enum Mark {
     Start,
-    /// The run begins its first clip.
-    Begun,
+    /// The run begins its first clip and then records this number of clips.
+    Recorded(usize),
     /// The run recorded the last clip.
     Last,
 }
@@ -74,6 +76,8 @@ struct Job<'a> {
     log: PathBuf,
     /// States of the committed clips, by position.
     committed: BTreeMap<usize, String>,
+    /// Kills since all clips are committed.
+    closing: usize,
 }
 
 /// Number of kills in each phase of a run.
@@ -141,7 +145,7 @@ impl Reference {
         let ended = loop {
             let ended = child.0.try_wait().unwrap();
             let text = fs::read_to_string(&log).unwrap();
-            let marks = ["clip begun", "clip recorded", LAST];
+            let marks = ["clip begun", LAST];
             let is_next = marks
                 .get(seen.len())
                 .is_some_and(|mark| text.contains(mark));
@@ -153,7 +157,7 @@ impl Reference {
         };
         assert!(ended.success(), "{}", fs::read_to_string(&log).unwrap());
         seen.push(began.elapsed());
-        let from = [&[Duration::ZERO], &seen[..3]].concat();
+        let from = [&[Duration::ZERO], &seen[..2]].concat();
         Self {
             npz: npz_files(out),
             digests: digests(out),
@@ -167,16 +171,21 @@ impl Reference {
 impl Job<'_> {
     /// When to kill the next run: at a random instant of one of its phases, now and then after the phase has ended.
     fn instant(&self, rng: &mut TestRng) -> (Mark, Duration) {
-        let left = u32::try_from(CLIPS - self.committed.len()).unwrap();
-        let [start_up, first, rest, close] = self.wanted.times;
+        let left = CLIPS - self.committed.len();
+        let [start_up, reading, close] = self.wanted.times;
         let (mark, part) = match rng.below(8) {
+            // On a slow machine no such kill comes after the end.
+            _ if left == 0 && self.closing == CLOSING_KILLS_MAX => return (Mark::Start, HUNG),
             _ if left == 0 => (Mark::Start, start_up + close),
             0 => (Mark::Last, close),
             1 | 2 => (Mark::Start, start_up),
-            _ => (
-                Mark::Begun,
-                first + rest * left / u32::try_from(CLIPS).unwrap(),
-            ),
+            _ => {
+                let recorded = rng.below(left);
+                (
+                    Mark::Recorded(recorded),
+                    reading / u32::try_from(CLIPS).unwrap(),
+                )
+            }
         };
         let late = u32::try_from(rng.below(1300)).unwrap();
         (mark, part * late / 1000)
@@ -191,22 +200,25 @@ impl Job<'_> {
             &self.log,
         ));
         let mut began = Instant::now();
-        let mut awaited = match mark {
-            Mark::Start => None,
-            Mark::Begun => Some("clip begun"),
-            Mark::Last => Some(LAST),
+        let has_come = |log: &str| match mark {
+            Mark::Start => true,
+            Mark::Recorded(count) => {
+                log.contains("clip begun") && log.matches("clip recorded").count() >= count
+            }
+            Mark::Last => log.contains(LAST),
         };
+        let mut is_awaited = mark != Mark::Start;
         loop {
             let ended = child.0.try_wait().unwrap();
-            if awaited.is_some_and(|mark| fs::read_to_string(&self.log).unwrap().contains(mark)) {
-                (awaited, began) = (None, Instant::now());
+            if is_awaited && has_come(&fs::read_to_string(&self.log).unwrap()) {
+                (is_awaited, began) = (false, Instant::now());
             }
-            let limit = if awaited.is_some() { HUNG } else { time };
+            let limit = if is_awaited { HUNG } else { time };
             let left = limit.saturating_sub(began.elapsed());
             if ended.is_some() || left.is_zero() {
                 return ended;
             }
-            let nap = if awaited.is_some() { 1 } else { 10 };
+            let nap = if is_awaited { 1 } else { 10 };
             sleep(left.min(Duration::from_millis(nap)));
         }
     }
@@ -243,7 +255,10 @@ impl Job<'_> {
         match () {
             () if log.contains("clip begun") && now.len() < CLIPS => phases.reading += 1,
             () if now.len() < CLIPS => phases.starting += 1,
-            () => phases.closing += 1,
+            () => {
+                phases.closing += 1;
+                self.closing += 1;
+            }
         }
         self.committed = now;
     }
@@ -319,10 +334,11 @@ fn a_killed_job_resumes_where_it_was() {
     let began = Instant::now();
     let (mut kills, mut jobs, mut phases) = (0, 0, Phases::default());
     let mut rng = TestRng::new(11);
-    let is_enough = |kills| {
-        kills >= target || (!is_full && kills >= KILLS_MIN && began.elapsed() > TIME_BUDGET)
+    let is_enough = |kills, phases: &Phases| {
+        let is_late = began.elapsed() > TIME_BUDGET && phases.reading > 0;
+        kills >= target || (!is_full && kills >= KILLS_MIN && is_late)
     };
-    while !is_enough(kills) {
+    while !is_enough(kills, &phases) {
         let out = folder.path().join(format!("out-{jobs}"));
         let mut job = Job {
             wanted: &references[jobs % references.len()],
@@ -330,10 +346,11 @@ fn a_killed_job_resumes_where_it_was() {
             log: out.with_extension("log"),
             out,
             committed: BTreeMap::new(),
+            closing: 0,
         };
         loop {
             // The last job runs to its end.
-            let (mark, time) = if is_enough(kills) {
+            let (mark, time) = if is_enough(kills, &phases) {
                 (Mark::Start, HUNG)
             } else {
                 job.instant(&mut rng)
